@@ -1,0 +1,68 @@
+"""Builds the extension modules; everything else about the package stands in pyproject.toml.
+
+FASTECHO_BUILD chooses the kind of build:
+
+release (default)  optimised, no checks
+debug              -O0 -g, bounds and overflow checks, the invariants of _compat.h asserted
+coverage           line tracing, for `coverage run` with the Cython plugin
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+KINDS = {
+    "release": {
+        "cflags": ["-O3", "-fno-plt", "-fno-semantic-interposition"],
+        "macros": [("CYTHON_WITHOUT_ASSERTIONS", "1")],
+        "directives": {},
+    },
+    "debug": {
+        "cflags": ["-O0", "-g", "-UNDEBUG"],
+        "macros": [("FASTECHO_DEBUG", "1")],
+        "directives": {"boundscheck": True, "overflowcheck": True, "initializedcheck": True},
+    },
+    "coverage": {
+        "cflags": ["-O0"],
+        "macros": [("CYTHON_TRACE", "1")],
+        "directives": {"linetrace": True},
+    },
+}
+DIRECTIVES = {
+    "language_level": 3,
+    "boundscheck": False,
+    "wraparound": False,
+    "cdivision": True,
+    "initializedcheck": False,
+    "binding": False,
+    "freethreading_compatible": False,
+}
+
+kind = os.environ.get("FASTECHO_BUILD") or "release"
+if kind not in KINDS:
+    sys.exit(f"FASTECHO_BUILD={kind}: must be one of {', '.join(KINDS)}")
+chosen = KINDS[kind]
+root = Path(__file__).parent
+headers = [str(path.relative_to(root)) for path in root.glob("src/fastecho/**/*.[hp]*") if path.suffix in (".h", ".pxd")]
+extensions = [
+    Extension(
+        ".".join(path.relative_to(root / "src").with_suffix("").parts),
+        [str(path.relative_to(root))],
+        depends=headers,
+        extra_compile_args=chosen["cflags"],
+        define_macros=chosen["macros"],
+        include_dirs=["src/fastecho"],
+    )
+    for path in sorted(root.glob("src/fastecho/**/*.pyx"))
+]
+setup(
+    ext_modules=cythonize(
+        extensions,
+        build_dir=f"build/cython-{kind}-{sys.implementation.cache_tag}",
+        compiler_directives={**DIRECTIVES, **chosen["directives"]},
+        show_all_warnings=True,
+    ),
+)

@@ -65,7 +65,7 @@ def in_process(
     capsys: pytest.CaptureFixture[str],
     run: Callable[[ServerConfig], int] | None = None,
 ) -> Outcome:
-    """Call the CLI's main function; `run` stands for the supervisor's and by default only notes its configuration."""
+    """Call the CLI's main function; `run` stands for the supervisor's, and by default notes the configuration."""
     configs: list[ServerConfig] = []
 
     def note(config: ServerConfig) -> int:

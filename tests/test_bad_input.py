@@ -1,7 +1,7 @@
 """Bad input of every kind: one line that names what is wrong, the right exit code, and never a traceback.
 
-2 is for the command line, 78 for the environment, the configuration file and certificates, 69 for an address in
-use, 77 for a lack of permission, 1 for what else keeps the server from listening.
+2 is for the command line, 78 for the environment, the configuration file and certificates, 69 for an address
+in use, 77 for a lack of permission, 1 for what else keeps the server from listening.
 """
 
 from __future__ import annotations
@@ -293,7 +293,9 @@ def test_address_that_is_none_of_this_machine() -> None:
     assert "192.0.2.1" in as_process(["--host", "192.0.2.1", "--port", "0"]).complaint(1)
 
 
-def test_configuration_file_without_permission(tmp_path_factory: pytest.TempPathFactory, unprivileged: Sequence[str]) -> None:
+def test_configuration_file_without_permission(
+    tmp_path_factory: pytest.TempPathFactory, unprivileged: Sequence[str]
+) -> None:
     file = tmp_path_factory.mktemp("c") / "e.toml"
     file.write_text("port = 1")
     file.chmod(0)
@@ -352,4 +354,6 @@ def test_certificate_without_permission(certificates: Certificates, unprivileged
     path = certificates.directory / "hidden.pem"
     path.write_bytes((certificates.directory / "both.pem").read_bytes())
     path.chmod(stat.S_IWUSR)
-    assert "ermission denied" in as_process(["--port", "0", "--tls-cert", str(path)], through=unprivileged).complaint(78)
+    assert "ermission denied" in as_process(["--port", "0", "--tls-cert", str(path)], through=unprivileged).complaint(
+        78
+    )

@@ -162,7 +162,8 @@ def test_every_source_makes_the_same_configuration(
 ) -> None:
     text, native, value = SAMPLES[option.name]
     with_cert = option.name in NEEDS_CERTIFICATE
-    expected = ServerConfig(**{option.name: value}, **({"tls_cert": "c"} if with_cert else {}))
+    options: dict[str, Any] = {option.name: value, **({"tls_cert": "c"} if with_cert else {})}
+    expected = ServerConfig(**options)
     assert expected != ServerConfig()
     cert = ["--tls-cert", "c"] if with_cert else []
     assert command(*arguments(option, text), *cert).config == expected

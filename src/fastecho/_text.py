@@ -6,12 +6,9 @@ the escapes `\\0` `\\r` `\\n` `\\t` `\\\\` and `\\xNN`, or as `hex:` and digits.
 
 import os
 import re
-import sys
 from collections.abc import Callable
 from typing import Any, Final
 
-# sun_path of sockaddr_un, less its NUL.
-LONGEST_UNIX_PATH: Final = 107 if sys.platform == "linux" else 103
 LONGEST_TERMINATOR: Final = 64
 
 _HOSTS: Final = "must be addresses or host names, separated by commas, or * for all interfaces"

@@ -11,13 +11,13 @@ from typing import Any, Final, Literal
 
 from ._parse import Choice, Flag, Integer, Kind, Seconds, Size, Text, Workers, show_size
 from ._text import (
-    LONGEST_UNIX_PATH,
     check_hosts,
     check_path,
     check_terminator,
     read_terminator,
     write_terminator,
 )
+from ._unix import LONGEST_PATH
 from .errors import ConfigError
 
 __all__ = ["GROUPS", "Option", "ServerConfig", "options"]
@@ -57,7 +57,7 @@ class ServerConfig:
     port: int = _option(8007, Integer(0, 65535), "Listening", "TCP port; 0 takes a free one.")
     unix: str | None = _option(
         None,
-        Text("PATH", check_path(LONGEST_UNIX_PATH), optional=True),
+        Text("PATH", check_path(LONGEST_PATH), optional=True),
         "Listening",
         "Listen on a UNIX stream socket at this path, instead of TCP.",
     )
@@ -82,9 +82,7 @@ class ServerConfig:
         "Echo",
         "Where the terminator counts: at the end of what was read so far, or anywhere in the stream.",
     )
-    workers: int = _option(
-        1, Workers(1, 512), "Workers", "Processes that serve; auto is one for each usable CPU."
-    )
+    workers: int = _option(1, Workers(1, 512), "Workers", "Processes that serve; auto is one for each usable CPU.")
     max_connections: int | None = _option(
         None,
         Integer(1, 1_000_000, none="auto"),
@@ -122,9 +120,7 @@ class ServerConfig:
         "Limits and time-outs",
         "At a stop, end a session that has been quiet for so long.",
     )
-    buffer_size: int = _option(
-        65536, Size(512, 16 << 20), "Buffers", "Size of a buffer: the most that one read takes."
-    )
+    buffer_size: int = _option(65536, Size(512, 16 << 20), "Buffers", "Size of a buffer: the most that one read takes.")
     buffers: int = _option(
         64, Integer(1, 65536), "Buffers", "Buffers that each worker sets aside at its start; more at need."
     )

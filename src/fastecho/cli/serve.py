@@ -22,16 +22,12 @@ for --buffer-size) and a key of the --config file (buffer_size). The command
 line comes before the environment, and that before the file.
 """
 
-
 _COLUMN = 22
 _OTHERS = ("config", "version", "help")
 
 
 class ServeCommand(click.Command):
     """Help in the groups of the configuration, for `fastecho` and `fastecho serve` alike."""
-
-    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
-        return ["[OPTIONS]"]
 
     def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         formatter.write_usage("fastecho", "[serve] [OPTIONS]")
@@ -84,9 +80,7 @@ def _params() -> list[click.Parameter]:
             params.append(click.Option([option.flag], type=click.UNPROCESSED))
     eager: dict[str, Any] = {"is_flag": True, "is_eager": True, "expose_value": False}
     params += [
-        click.Option(
-            ["--config"], type=click.UNPROCESSED, metavar="FILE", help="Read options from a TOML file."
-        ),
+        click.Option(["--config"], type=click.UNPROCESSED, metavar="FILE", help="Read options from a TOML file."),
         click.Option(["--version"], callback=_version, help="Print the version.", **eager),
         click.Option(["-h", "--help"], callback=_help, help="Print this.", **eager),
     ]

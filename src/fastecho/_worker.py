@@ -60,6 +60,8 @@ def main(
     code = EX_FAILURE
     try:
         reset_in_child()
+        # Until the loop handles it: a service manager's SIGTERM to the whole group must not look like a crash.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         counters.pid = os.getpid()
         raise_descriptor_limit()
         die_with_parent(parent)

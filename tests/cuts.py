@@ -54,8 +54,8 @@ def streams(terminator: bytes | None, most: int = 24) -> st.SearchStrategy[bytes
         at = size % (len(value) + 1)
         noise = bytes([b"ab\0"[size % 3]]) * (1 + size // 64)
         # Without a terminator the whole value is as good as any noise.
-        kinds = [value[:at], value[:at], value[at:], value[: at // 2] + value[:at], value]
-        kinds += [noise, noise, bytes([size]), b"x" * (5 * size)]
+        kinds = [value[:at], value[at:], value, value[: at // 2] + value, value[:at] + value]
+        kinds += [noise, bytes([size]), b"x" * (5 * size)]
         return kinds[kind % len(kinds)]
 
     def stream(program: bytes) -> bytes:

@@ -19,7 +19,8 @@ print(BUILD, __file__)
 
 
 def build(kind: str, target: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "setup.py", "-q", "build", "--build-base", str(target), "--build-lib", str(target / "lib")]
+    where = ["--build-base", str(target), "--build-lib", str(target / "lib")]
+    command = [sys.executable, "setup.py", "-q", "build", *where]
     environment = {**os.environ, "FASTECHO_BUILD": kind}
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
 

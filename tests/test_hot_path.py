@@ -1,7 +1,7 @@
 """The hot functions take no Python path: held over the C that Cython makes of them.
 
-`cython -a` scores each source line by the calls into the Python C API that it compiles to; 0 is pure C. In the functions
-below every line scores 0 but those on the short list, each with its reason.
+Like `cython -a`, which colours each source line by the calls into the Python C API that it compiles to. In the functions
+below no line has any but those on the short list, each with its reason.
 """
 
 import re

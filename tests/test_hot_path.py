@@ -1,7 +1,7 @@
 """The hot functions take no Python path: held over the C that Cython makes of them.
 
-Like `cython -a`, which colours each source line by the calls into the Python C API that it compiles to. In the functions
-below no line has any but those on the short list, each with its reason.
+Like `cython -a`, which colours each line of source by the calls into the Python C API that it compiles to. In the
+functions below no line has any but those on the short list, each with its reason.
 """
 
 import re

@@ -22,8 +22,12 @@ HOT = {
     },
     ("_session.pyx", "def buffer_updated"): {
         "def buffer_updated": "called from Python with an int",
+        "take_in(self, nbytes)": "checks for an exception of the unlikely paths",
+    },
+    ("_session.pxd", "cdef inline int take_in"): {
         "raise ValueError": "a caller's mistake; never taken by a loop",
         "self.process(slot, nbytes)": "checks for an exception of the unlikely paths",
+        "cdef inline int take_in": "the traceback of those",
     },
     ("_session.pyx", "cdef int process"): {
         "return self.not_open(size)": "an unlikely path, which may raise",

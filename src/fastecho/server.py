@@ -15,6 +15,7 @@ from ._accept import Acceptor, runs_on_uvloop
 from ._counters import Counters
 from ._session import SessionGroup
 from ._sockets import Listeners, bind, connection_limit, drop_syns, raise_descriptor_limit, socket_address
+from ._spin import SpinningGroup
 from ._tls import HANDSHAKE_TIMEOUT, server_context
 from .config import ServerConfig
 from .stats import Stats
@@ -96,7 +97,7 @@ class EchoServer:
             self._sockets = self._listeners.sockets[0]
         self._addresses = tuple(map(socket_address, self._sockets))
         self._names = [sock.getsockname() for sock in self._sockets]
-        group = self._group = SessionGroup(
+        group = self._group = (SpinningGroup if self.config.busy_poll else SessionGroup)(
             self.config,
             loop,
             direct=runs_on_uvloop(loop),

@@ -12,7 +12,7 @@ test: $(VENV)/.test ## the whole suite; ARGS="-k linger" chooses
 	$(BIN)/python -m pytest $(ARGS)
 
 test-all: ## the suite, without its slow tests, on every Python from 3.10 to 3.13 that is here
-	scripts/each-python $(MAKE) test ARGS='-m "not\ slow"'
+	scripts/each-python $(MAKE) test ARGS='-n 2 -m "not slow"'
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .

@@ -35,7 +35,7 @@ BOUNDS: dict[str, tuple[Any, Any, Any, Any]] = {
     "drain_timeout": (0.001, 86400.0, 0.0, float("inf")),
     "drain_grace": (0.0, 86400.0, -0.001, 86400.5),
     "buffer_size": (512, 16 << 20, 511, (16 << 20) + 1),
-    "buffers": (1, 65536, 0, 65537),
+    "buffers": (2, 65536, 1, 65537),
     "stats": (0.1, 86400.0, 0.05, float("nan")),
 }
 

@@ -134,7 +134,7 @@ from fastecho import ServerConfig
 from fastecho._session import SessionGroup
 
 loop = asyncio.SelectorEventLoop()
-config = ServerConfig(buffers=1, buffer_size=16 << 20, terminator=None)
+config = ServerConfig(buffers=2, buffer_size=16 << 20, terminator=None)
 group = SessionGroup(config, loop)
 sessions = [Driven(group, config, loop, Wire([2])) for _ in range(5)]
 sessions[0].read(b"warm")

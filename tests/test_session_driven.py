@@ -112,7 +112,7 @@ def test_every_cut_of_one_stream(loop, pinned, terminator, match):
 @pytest.mark.parametrize("size", [CAPACITY - 1, CAPACITY, CAPACITY + 1, 2 * CAPACITY, 40 * CAPACITY + 3])
 def test_around_the_capacity(loop, pinned, size):
     for terminator in (None, b"\0", b"\r\n"):
-        with group_of(loop, terminator=terminator, pin_buffers=pinned, buffers=1) as (group, config):
+        with group_of(loop, terminator=terminator, pin_buffers=pinned, buffers=2) as (group, config):
             stream = b"x" * (size - 2) + b"\r\n"
             driven = run_to_the_end(loop, config, group, [stream], Wire([None, 0, 100]))
             check_counters(group.stats(), [driven])

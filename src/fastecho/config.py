@@ -122,7 +122,7 @@ class ServerConfig:
     )
     buffer_size: int = _option(65536, Size(512, 16 << 20), "Buffers", "Size of a buffer: the most that one read takes.")
     buffers: int = _option(
-        64, Integer(1, 65536), "Buffers", "Buffers that each worker sets aside at its start; more at need."
+        64, Integer(2, 65536), "Buffers", "Buffers that each worker sets aside at its start; more at need."
     )
     busy_poll: int | None = _option(
         None,

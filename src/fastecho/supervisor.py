@@ -122,14 +122,16 @@ class Supervisor:
         deadline = self._next_deadline()
         timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
         events = self._selector.select(timeout)
-        if deadline is not None and time.monotonic() > deadline + 1.0:
+        # One look at the clock a turn: whatever stops this process afterwards shows as lateness in the next turn.
+        now = time.monotonic()
+        if deadline is not None and now > deadline + 1.0:
             # This process itself did not run for a while, and perhaps the workers did not either.
-            self._watched_since = time.monotonic()
+            self._watched_since = now
         for key, _ in events:
             # An earlier event of this turn may have ended what this one is about.
             if self._selector.get_map().get(key.fileobj) is key:
                 key.data()
-        self._on_time(time.monotonic())
+        self._on_time(now)
 
     def _next_deadline(self) -> float | None:
         deadlines = [slot.restart_at for slot in self._slots]

@@ -7,6 +7,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import sys
 import tempfile
 
 import pytest
@@ -16,6 +17,13 @@ import fastecho
 from clients import connect_blocking, read_exactly, read_to_eof, reset_socket
 from fastecho.errors import ConfigError, TLSError
 from patience import DEADLINE, UNIT, until
+
+# asyncio's own TLS transport of Python 3.10 takes every end but its own close() for a leak.
+pytestmark = (
+    [pytest.mark.filterwarnings("ignore:unclosed transport <asyncio.sslproto:ResourceWarning")]
+    if sys.version_info < (3, 11)
+    else []
+)
 
 
 class Authority:

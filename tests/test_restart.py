@@ -400,3 +400,22 @@ def test_the_limit_counts_over_all_workers_and_room_is_everybodys(free: str) -> 
                 sock.close()
             assert len(wait_for_served([sock for sock in rest if sock not in more], len(rest) - len(more)))
         assert service.stop() == 0
+
+
+def test_an_event_of_a_process_that_an_earlier_event_of_the_turn_has_ended() -> None:
+    """The turn sees the end of the channel and SIGCHLD together; the latter closes what the former is about."""
+    before = (
+        "import os, selectors; del os.pidfd_open\n"
+        "select = selectors.PollSelector.select\n"
+        "def signals_first(self, timeout=None):\n"
+        "    events = select(self, timeout)\n"
+        "    if events and timeout is not None:\n"
+        "        import time; time.sleep(0.05); events = select(self, 0) or events\n"
+        "    return sorted(events, key=lambda event: type(event[0].fileobj).__name__ != 'SignalPipe')\n"
+        "selectors.PollSelector.select = signals_first\n"
+    )
+    with Service.supervisor({}, before, workers=2) as service:
+        os.kill(service.current()[0], signal.SIGKILL)
+        wait_until(lambda: len(service.started()) == 3, "the replacement")
+        assert "Traceback" not in service.errors
+        assert service.stop() == 0

@@ -128,8 +128,8 @@ class Supervisor:
             # This process itself did not run for a while, and perhaps the workers did not either.
             self._watched_since = now
         for key, _ in events:
-            # An earlier event of this turn may have ended what this one is about.
-            if self._selector.get_map().get(key.fileobj) is key:
+            # An earlier event of this turn may have ended, and closed, what this one is about.
+            if any(key is still for still in self._selector.get_map().values()):
                 key.data()
         self._on_time(now)
 

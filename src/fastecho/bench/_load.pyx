@@ -2,25 +2,21 @@
 
 cimport cython
 from libc.errno cimport EAGAIN, EINPROGRESS, ENOTCONN, ETIMEDOUT, errno
-from libc.math cimport log
 from libc.stdint cimport UINT64_MAX, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free
-from libc.string cimport memcmp, memcpy
-from posix.stdlib cimport posix_memalign
-from posix.unistd cimport close
+from libc.string cimport memcmp
+from posix cimport unistd
 
 import os
 
 from fastecho.bench._hdr cimport Histogram
+from fastecho.bench._plan cimport PERIOD, Connection, Message, Plan
 
 cdef extern from "sys/socket.h" nogil:
     ssize_t recv(int fd, void *to, size_t size, int flags)
     ssize_t send(int fd, const void *data, size_t size, int flags)
 
 cdef enum:
-    PERIOD = 64 * 1021      # whole cache lines, and a prime number of them
     STRIDE = 64 * 61        # between the places where two neighbours begin
-    PAGE = 4096
     PENDING = 32            # handshakes under way at once: within any listener's backlog
 
 cdef uint64_t SWEEP = 50_000_000
@@ -35,59 +31,16 @@ def now():
 
 
 @cython.final
-cdef class Engine:
-    def __cinit__(self, *, int family, str host, int port, sources, int connections, int depth, sizes, bytes table,
-                  uint32_t chunk, bint verify, bint churn, double rate, bint poisson, double offset, double timeout,
-                  uint64_t seed, int index):
-        cdef int i
+cdef class Engine(Plan):
+    def __cinit__(self, **plan):
         self.histogram = Histogram()
         fe_poller_init(&self.poller)
-        self.connection_count, self.depth, self.index = connections, 1 if churn else depth, index
-        self.verify, self.churn = verify, churn
-        self.open_loop, self.poisson = rate > 0, poisson
-        self.gap = 1e9 / rate if rate > 0 else 0.0
-        self.due = offset
-        self.timeout = <uint64_t>(timeout * 1e9)
-        self.random = seed * 0x9E3779B97F4A7C15 + index + 1
-        self.chunk = chunk
-        if len(table) < PERIOD + chunk:
-            raise ValueError("the table must hold PERIOD + chunk bytes")
-        self.address_len = fe_address(family, os.fsencode(host), port, &self.address)
-        if self.address_len == 0:
-            raise ValueError(f"{host}: not a numeric address, or too long a path")
-        self.size_count, self.source_count = len(sizes), len(sources)
-        self.connections = <Connection *>calloc(connections, sizeof(Connection))
-        self.messages = <Message *>calloc(<size_t>connections * self.depth, sizeof(Message))
-        self.free_ring = <int *>calloc(connections, sizeof(int))
-        self.sizes = <uint32_t *>calloc(self.size_count, sizeof(uint32_t))
-        self.sources = <sockaddr_storage *>calloc(self.source_count + 1, sizeof(sockaddr_storage))
-        if posix_memalign(<void **>&self.table, PAGE, PERIOD + chunk) or posix_memalign(<void **>&self.inbox, PAGE, chunk):
-            raise MemoryError
-        if (self.connections == NULL or self.messages == NULL or self.free_ring == NULL or self.sizes == NULL
-                or self.sources == NULL):
-            raise MemoryError
-        memcpy(self.table, <const char *>table, PERIOD + chunk)
-        for i in range(connections):
-            self.connections[i].fd = -1
-        for i in range(self.size_count):
-            self.sizes[i] = sizes[i]
-        for i in range(self.source_count):
-            self.source_len = fe_address(family, os.fsencode(sources[i]), 0, &self.sources[i])
-            if self.source_len == 0:
-                raise ValueError(f"{sources[i]}: not a numeric address of the target's family")
-        if fe_poller_open(&self.poller, connections) < 0:
+        if fe_poller_open(&self.poller, self.connection_count) < 0:
             raise OSError(errno, os.strerror(errno))
 
     def __dealloc__(self):
         self.drop_all()
         fe_poller_close(&self.poller)
-        free(self.connections)
-        free(self.messages)
-        free(self.free_ring)
-        free(self.sizes)
-        free(self.sources)
-        free(self.table)
-        free(self.inbox)
 
     def run(self):
         with nogil:
@@ -105,7 +58,7 @@ cdef class Engine:
 
     cdef void loop(self) noexcept nogil:
         cdef int n, i = 0, k, flags, phase
-        cdef uint64_t wait, sweep_at = 0, arrival
+        cdef uint64_t wait, sweep_at = 0
         while True:
             phase = fe_load(&self.phase)
             if phase != self.seen:
@@ -117,9 +70,7 @@ cdef class Engine:
                 sweep_at = self.now + SWEEP
             wait = sweep_at - self.now
             if self.open_loop and phase != CONNECT:
-                arrival = self.pump()
-                if arrival < wait:
-                    wait = arrival
+                wait = min(wait, self.pump())
             n = fe_poller_wait(&self.poller, wait)
             # A busy closed loop has read the clock at each receipt; that is near enough for the time-outs.
             if n <= 0 or self.open_loop or self.opened < self.connection_count:
@@ -138,8 +89,11 @@ cdef class Engine:
             self.cpu_to = fe_thread_cpu()
         if phase == DRAIN and not self.open_loop:
             self.due = <double>UINT64_MAX
-        if before == CONNECT and phase != STOP:
+        if before == CONNECT and self.open_loop:
             self.due += self.now
+        if phase == MEASURE and self.due < self.from_time:
+            self.due = self.from_time       # what the warm-up could not send is not the window's to answer for
+        if before == CONNECT and phase != STOP:
             for i in range(self.connection_count):
                 if self.connections[i].state == OPEN or self.churn:
                     self.begin(i)
@@ -151,9 +105,9 @@ cdef class Engine:
         cdef int error
         if c.state == CONNECTING:
             error = fe_socket_error(c.fd)
-            if error or not flags & FE_WRITABLE:
-                if error:
-                    self.fail(i, E_CONNECT, error)
+            if error:
+                self.fail(i, E_CONNECT, error, -1)
+            if c.state == CLOSED or not flags & FE_WRITABLE:
                 return
             self.established(c)
             self.open_more()
@@ -175,18 +129,18 @@ cdef class Engine:
             n = recv(c.fd, self.inbox, self.chunk, 0)
             if n <= 0:
                 if n == 0:
-                    self.fail(i, E_SHORT, 0)
+                    self.fail(i, E_SHORT, 0, -1)
                 elif not fe_again(errno):
-                    self.fail(i, E_RESET, errno)
+                    self.fail(i, E_RESET, errno, -1)
                 return
             self.now = fe_now()
             if self.verify and memcmp(self.inbox, self.table + c.rx_at, n) != 0:
                 place = 0
-                while self.inbox[place] == self.table[c.rx_at + place]:
+                while self.inbox[place] == self.table[c.rx_at]:
                     place += 1
+                    c.rx_at += 1
                 c.received += place
-                self.fault(i, E_CORRUPT, 0, self.table[c.rx_at + place], self.inbox[place])
-                self.fail(i, E_CORRUPT, 0)
+                self.fail(i, E_CORRUPT, 0, self.inbox[place])
                 return
             c.rx_at = (c.rx_at + <uint32_t>n) % PERIOD
             c.received += n
@@ -197,21 +151,21 @@ cdef class Engine:
                 self.complete(c, i)
                 done += 1
             if left and not c.inflight:
-                self.fail(i, E_EXCESS, 0)
+                self.fail(i, E_EXCESS, 0, -1)
                 return
             c.due -= left
             if done:
                 if self.churn:
                     self.drop(i)
+                    c.retry = 0
                     if self.seen != DRAIN or self.open_loop:
                         self.begin(i)
                     return
                 if self.open_loop:
                     self.give_back(i)
                 elif self.seen < DRAIN:
-                    while done:
+                    for _ in range(done):
                         self.queue(i, self.now)
-                        done -= 1
                     if not c.blocked:
                         self.flush(i)
             # A short read means that nothing more is there (epoll(7)): the next byte makes the next event.
@@ -256,6 +210,7 @@ cdef class Engine:
         cdef Connection *c = &self.connections[i]
         cdef ssize_t n
         cdef size_t size
+        cdef int kind
         c.blocked = False
         while c.unsent:
             size = min(c.unsent, <uint64_t>self.chunk)
@@ -263,7 +218,8 @@ cdef class Engine:
             if n < 0 and not fe_again(errno):
                 if c.state == CONNECTING and (errno == ENOTCONN or errno == EINPROGRESS):
                     return
-                self.fail(i, E_CONNECT if c.state == CONNECTING else E_RESET, errno)
+                kind = E_CONNECT if c.state == CONNECTING else E_RESET
+                self.fail(i, kind, errno, -1)
                 return
             if n > 0:
                 if c.state == CONNECTING:
@@ -294,17 +250,11 @@ cdef class Engine:
         """Send what is due; how long until the next arrival can be sent, as far as that is known."""
         cdef int i
         cdef Connection *c
-        if self.seen == DRAIN:
-            if self.now > self.to_time + CATCH_UP:
-                while self.due < self.to_time:
-                    self.overdue_count += 1
-                    self.next_arrival()
-            if self.due >= self.to_time:
-                return UINT64_MAX
+        while self.seen == DRAIN and self.now > self.to_time + CATCH_UP and self.due < self.to_time:
+            self.overdue_count += 1
+            self.next_arrival()
         while self.due <= self.now:
-            if self.seen == DRAIN and self.due >= self.to_time:
-                return UINT64_MAX
-            if self.free_count == 0:
+            if self.free_count == 0 or (self.seen == DRAIN and self.due >= self.to_time):
                 return UINT64_MAX
             i = self.free_ring[self.free_head]
             c = &self.connections[i]
@@ -314,7 +264,8 @@ cdef class Engine:
             if self.churn:
                 if c.state != CLOSED or c.retry > self.now:
                     continue
-                self.open(i, <uint64_t>self.due)
+                if not self.open(i, <uint64_t>self.due):
+                    continue
             else:
                 if c.state != OPEN or c.inflight >= <uint32_t>self.depth:
                     continue
@@ -323,17 +274,6 @@ cdef class Engine:
                 self.give_back(i)
             self.next_arrival()
         return <uint64_t>(self.due - self.now) + 1
-
-    cdef void next_arrival(self) noexcept nogil:
-        cdef uint64_t x = self.random
-        if not self.poisson:
-            self.due += self.gap
-            return
-        x ^= x << 13
-        x ^= x >> 7
-        x ^= x << 17
-        self.random = x
-        self.due -= self.gap * log(((x >> 11) + 1) * (1.0 / 9007199254740992.0))
 
     cdef void give_back(self, int i) noexcept nogil:
         """Connection `i` may take a message more: to the end of the ring of those that may."""
@@ -346,8 +286,11 @@ cdef class Engine:
 
     # -- opening and closing --------------------------------------------------------------------------------------
 
-    cdef void open(self, int i, uint64_t when) noexcept nogil:
-        """Connect; with churn, send the one message due since `when` as soon as the kernel takes it."""
+    cdef bint open(self, int i, uint64_t when) noexcept nogil:
+        """Connect; with churn, send the one message due since `when` as soon as the kernel takes it.
+
+        False when nothing was tried: a UNIX listener's backlog is full. The sweep comes back to it.
+        """
         cdef Connection *c = &self.connections[i]
         cdef sockaddr_storage *source = &self.sources[self.source_next]
         self.now = fe_now()
@@ -356,9 +299,11 @@ cdef class Engine:
         c.fd = fe_connect(&self.address, self.address_len, source, self.source_len)
         c.last, c.retry = self.now, self.now + RETRY
         if c.fd < 0:
-            if errno != EAGAIN:             # a UNIX listener's backlog is full: try again
-                self.fail(i, E_CONNECT, errno)
-            return
+            if errno == EAGAIN:
+                c.retry = self.now + 1
+                return False
+            self.fail(i, E_CONNECT, errno, -1)
+            return True
         c.state = CONNECTING
         self.pending += 1
         c.inflight = c.head = c.due = 0
@@ -370,7 +315,8 @@ cdef class Engine:
             self.queue(i, when)
             self.flush(i)
         if c.state != CLOSED and fe_poller_add(&self.poller, c.fd, i) < 0:
-            self.fail(i, E_CONNECT, errno)
+            self.fail(i, E_CONNECT, errno, -1)
+        return True
 
     cdef void open_more(self) noexcept nogil:
         while self.next_open < self.connection_count and self.pending < PENDING and not self.churn:
@@ -391,9 +337,9 @@ cdef class Engine:
                 elif self.seen != CONNECT:
                     self.begin(i)
             elif c.state == CONNECTING and self.now > c.last + self.timeout:
-                self.fail(i, E_CONNECT, ETIMEDOUT)
+                self.fail(i, E_CONNECT, ETIMEDOUT, -1)
             elif c.inflight and self.now > c.last + self.timeout:
-                self.fail(i, E_TIMEOUT, 0)
+                self.fail(i, E_TIMEOUT, 0, -1)
 
     cdef inline void established(self, Connection *c) noexcept nogil:
         c.state = OPEN
@@ -405,7 +351,7 @@ cdef class Engine:
         if c.state == CLOSED:
             return
         fe_poller_forget(&self.poller, i)
-        close(c.fd)
+        unistd.close(c.fd)
         if c.state == OPEN:
             self.opened -= 1
         else:
@@ -422,16 +368,13 @@ cdef class Engine:
             for i in range(self.connection_count):
                 self.drop(i)
 
-    cdef void fault(self, int i, int kind, int error, int expected, int got) noexcept nogil:
+    cdef void fail(self, int i, int kind, int error, int got) noexcept nogil:
         cdef Connection *c = &self.connections[i]
-        if self.error_counts[kind] == 0 and self.faults[kind].seen == 0:
-            self.faults[kind] = Fault(1, i, error, expected, got, c.received)
-
-    cdef void fail(self, int i, int kind, int error) noexcept nogil:
-        self.fault(i, kind, error, -1, -1)
+        if self.error_counts[kind] == 0:
+            self.faults[kind] = Fault(i, error, self.table[c.rx_at] if got >= 0 else -1, got, c.received)
         self.error_counts[kind] += 1
         self.drop(i)
-        self.connections[i].retry = self.now + RETRY
+        c.retry = self.now + RETRY
 
     # -- for the thread that measures -----------------------------------------------------------------------------
 
@@ -453,7 +396,5 @@ cdef class Engine:
 
     @property
     def first_errors(self):
-        return {
-            kind: (f.connection, f.error, f.offset, f.expected, f.got)
-            for k, kind in enumerate(ERROR_KINDS) if self.error_counts[k] for f in (self.faults[k],)
-        }
+        found = {kind: self.faults[k] for k, kind in enumerate(ERROR_KINDS) if self.error_counts[k]}
+        return {kind: (f.connection, f.error, f.offset, f.expected, f.got) for kind, f in found.items()}

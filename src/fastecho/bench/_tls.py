@@ -1,7 +1,7 @@
 """The load engine for TLS: `_load.Engine` over again in Python, on one thread.
 
-It is for the latency and the soundness of a TLS server at a rate that Python can offer, about a tenth of what the C
-engine sends; where it is the bottleneck the command says so. Never use it to rank servers.
+It offers about a tenth of what the C engine sends; where it is the bottleneck the command says so. It shows that a TLS
+server is sound, and its latency at a moderate rate; it does not rank servers.
 """
 
 import collections
@@ -20,10 +20,7 @@ from ._tls_parts import Connection, client_context
 from .spec import PERIOD, LoadSpec
 
 CONNECT, WARM_UP, MEASURE, DRAIN, STOP = range(5)
-_SWEEP = 50_000_000
-_RETRY = 100_000_000
-_CATCH_UP = 1_000_000_000
-_PENDING = 32
+_SWEEP, _RETRY, _CATCH_UP, _PENDING = 50_000_000, 100_000_000, 1_000_000_000, 32  # as in _load.pyx
 _AGAIN = (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError, InterruptedError)
 
 
@@ -270,10 +267,7 @@ class TLSEngine:
     def _open_due(self) -> None:
         while self.retries and self.retries[0][0] <= self.now and self.pending < _PENDING and self.seen < DRAIN:
             c = self.connections[heapq.heappop(self.retries)[1]]
-            if not self.spec.churn:
-                self._open(c, 0)
-            else:
-                self._begin(c)
+            self._begin(c) if self.spec.churn else self._open(c, 0)
 
     def _sweep(self) -> None:
         self._open_due()

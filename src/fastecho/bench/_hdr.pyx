@@ -1,6 +1,5 @@
 """The histogram that the load engine fills; see the .pxd for its layout."""
 
-from libc.math cimport ceil
 from libc.stdint cimport UINT64_MAX
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
@@ -65,7 +64,8 @@ cdef class Histogram:
 
     def percentile(self, double percent):
         cdef uint64_t seen = 0
-        cdef uint64_t wanted = <uint64_t>ceil(percent / 100.0 * self.total)
+        # Rounded as the hdrhistogram package does, so that both say the same.
+        cdef uint64_t wanted = <uint64_t>(percent * self.total / 100.0 + 0.5)
         wanted = wanted if wanted else 1
         cdef int i
         if not self.total:

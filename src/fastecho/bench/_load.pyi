@@ -53,5 +53,5 @@ class Engine:
     @property
     def errors(self) -> dict[str, int]: ...
     @property
-    def first_errors(self) -> dict[str, tuple[int, int, int, int, int]]:
-        """By kind: connection, errno, offset in the echoed stream, byte expected, byte got (-1: not known)."""
+    def first_errors(self) -> dict[str, dict[str, int]]:
+        """By kind: `connection`, `error` (errno), `offset` in the echoed stream, bytes `expected` and `got` (or -1)."""

@@ -18,7 +18,6 @@ cdef extern from "sys/socket.h" nogil:
 cdef enum:
     STRIDE = 64 * 61        # between the places where two neighbours begin
     PENDING = 32            # handshakes under way at once: within any listener's backlog
-
 cdef uint64_t SWEEP = 50_000_000
 cdef uint64_t RETRY = 100_000_000
 cdef uint64_t CATCH_UP = 1_000_000_000
@@ -107,7 +106,7 @@ cdef class Engine(Plan):
             error = fe_socket_error(c.fd)
             if error:
                 self.fail(i, E_CONNECT, error, -1)
-            if c.state == CLOSED or not flags & FE_WRITABLE:
+            if error or not flags & FE_WRITABLE:
                 return
             self.established(c)
             self.open_more()
@@ -134,6 +133,9 @@ cdef class Engine(Plan):
                     self.fail(i, E_RESET, errno, -1)
                 return
             self.now = fe_now()
+            if <uint64_t>n > c.owed:
+                self.fail(i, E_EXCESS, 0, -1)
+                return
             if self.verify and memcmp(self.inbox, self.table + c.rx_at, n) != 0:
                 place = 0
                 while self.inbox[place] == self.table[c.rx_at]:
@@ -144,15 +146,13 @@ cdef class Engine(Plan):
                 return
             c.rx_at = (c.rx_at + <uint32_t>n) % PERIOD
             c.received += n
+            c.owed -= n
             c.last = self.now
             left, done = <uint32_t>n, 0
             while c.inflight and left >= c.due:
                 left -= c.due
                 self.complete(c, i)
                 done += 1
-            if left and not c.inflight:
-                self.fail(i, E_EXCESS, 0, -1)
-                return
             c.due -= left
             if done:
                 if self.churn:
@@ -205,6 +205,7 @@ cdef class Engine(Plan):
         c.inflight += 1
         self.inflight += 1
         c.unsent += size
+        c.owed += size
 
     cdef void flush(self, int i) noexcept nogil:
         cdef Connection *c = &self.connections[i]
@@ -307,7 +308,7 @@ cdef class Engine(Plan):
         c.state = CONNECTING
         self.pending += 1
         c.inflight = c.head = c.due = 0
-        c.unsent = c.received = 0
+        c.unsent = c.owed = c.received = 0
         c.blocked = False
         c.tx_at = c.rx_at = <uint32_t>((<uint64_t>(i + self.index * 7919) * STRIDE) % PERIOD)
         if self.churn:
@@ -392,9 +393,8 @@ cdef class Engine(Plan):
 
     @property
     def errors(self):
-        return {kind: self.error_counts[k] for k, kind in enumerate(ERROR_KINDS)}
+        return dict(zip(ERROR_KINDS, self.error_counts))
 
     @property
     def first_errors(self):
-        found = {kind: self.faults[k] for k, kind in enumerate(ERROR_KINDS) if self.error_counts[k]}
-        return {kind: (f.connection, f.error, f.offset, f.expected, f.got) for kind, f in found.items()}
+        return {kind: self.faults[k] for k, kind in enumerate(ERROR_KINDS) if self.error_counts[k]}

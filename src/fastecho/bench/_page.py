@@ -16,6 +16,9 @@ header .load{font-size:17px}h2{margin:0;font-size:17px}
 .tile span{color:var(--soft);font-size:14px}.tile.good b{color:var(--good)}.tile.bad b{color:var(--bad)}
 .notes{background:var(--card);border:1px solid var(--rule);border-left:4px solid var(--c2);border-radius:6px;
 margin:20px 0 0;padding:10px 16px 10px 32px;overflow-wrap:anywhere}
+.goals{display:flex;flex-wrap:wrap;gap:8px;list-style:none;margin:14px 0 0;padding:0;font-size:15px}
+.goals li{border:1px solid currentColor;border-radius:99px;padding:1px 12px}.goals .good{color:var(--good)}
+.goals .bad{color:var(--bad)}
 figure{background:var(--card);border:1px solid var(--rule);border-radius:10px;margin:0 0 16px;padding:18px 18px 8px}
 figcaption{display:flex;flex-wrap:wrap;align-items:baseline;gap:2px 16px;margin-bottom:10px}
 figcaption p{margin:0;color:var(--soft);font-size:14px}
@@ -24,6 +27,7 @@ figcaption li::before{content:"";display:inline-block;width:14px;height:3px;bord
 vertical-align:middle;background:var(--c)}
 .c1{--c:var(--c1)}.c2{--c:var(--c2)}.c3{--c:var(--c3)}
 svg{display:block;width:100%;height:auto;font:12.5px system-ui,sans-serif}
+@media(max-width:640px){svg{font-size:20px}}
 .grid{stroke:var(--rule)}.axis,.notch{stroke:var(--soft)}.tick{fill:var(--soft);font-variant-numeric:tabular-nums}
 .end{text-anchor:end}.mid{text-anchor:middle}
 .line{fill:none;stroke:var(--c);stroke-width:2;stroke-linejoin:round}.area{fill:var(--c);opacity:.14}

@@ -26,7 +26,7 @@ cdef struct Connection:
     uint32_t inflight, head                 # messages under way, the oldest one's place in its ring
     uint32_t due                            # bytes missing of the oldest
     uint32_t tx_at, rx_at                   # places in the table
-    uint64_t unsent, received
+    uint64_t unsent, owed, received         # bytes: to send, to come back, come back
     uint64_t last                           # when it last showed life
     uint64_t retry                          # when to open it again; 0: nothing to be done again
 

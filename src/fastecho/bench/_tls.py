@@ -49,7 +49,7 @@ class TLSEngine:
         self._histogram = Histogram()
         self._cpu = [0.0, 0.0]
         self._errors = dict.fromkeys(ERROR_KINDS, 0)
-        self._first: dict[str, tuple[int, int, int, int, int]] = {}
+        self._first: dict[str, dict[str, int]] = {}
 
     histogram = property(lambda self: self._histogram)
     connected = property(lambda self: self.opened)
@@ -133,8 +133,6 @@ class TLSEngine:
             self._open_due()
             if self.spec.churn or self.seen in (WARM_UP, MEASURE):
                 self._flush(c) if c.unsent else self._begin(c)
-            if c.sock is None:
-                return
         self._receive(c, sock)
         if c.unsent and c.sock is sock:
             self._flush(c)
@@ -152,6 +150,9 @@ class TLSEngine:
                 self._fail(c, "short", 0)
                 return
             self.now = c.last = now()
+            if len(data) > c.owed:
+                self._fail(c, "excess", 0)
+                return
             if self.spec.verify and data != self.table[c.rx_at : c.rx_at + len(data)]:
                 expected = self.table[c.rx_at : c.rx_at + len(data)]
                 place = next(k for k, byte in enumerate(data) if byte != expected[k])
@@ -160,6 +161,7 @@ class TLSEngine:
                 return
             c.rx_at = (c.rx_at + len(data)) % PERIOD
             c.received += len(data)
+            c.owed -= len(data)
             self._count(c, len(data))
 
     def _count(self, c: Connection, left: int) -> None:
@@ -168,9 +170,6 @@ class TLSEngine:
             left -= c.due
             self._complete(c)
             done += 1
-        if left and not c.messages:
-            self._fail(c, "excess", 0)
-            return
         c.due -= left
         if done and self.spec.churn:
             self._drop(c)
@@ -202,6 +201,7 @@ class TLSEngine:
         c.messages.append((when, size))
         self.inflight += 1
         c.unsent += size
+        c.owed += size
 
     def _flush(self, c: Connection) -> None:
         while c.unsent and c.sock is not None and c.shaken:
@@ -250,7 +250,7 @@ class TLSEngine:
     def _open(self, c: Connection, when: int) -> None:
         c.last = self.now
         c.messages.clear()
-        c.unsent = c.received = c.due = 0
+        c.unsent = c.owed = c.received = c.due = 0
         c.tx_at = c.rx_at = c.index * 3904 % PERIOD
         raw = socket.socket(self.family, socket.SOCK_STREAM)
         raw.setblocking(False)
@@ -293,7 +293,8 @@ class TLSEngine:
         c.unsent, c.shaken = 0, False
 
     def _fail(self, c: Connection, kind: str, error: int, expected: int = -1, got: int = -1) -> None:
-        self._first.setdefault(kind, (c.index, error, c.received, expected, got))
+        fault = {"connection": c.index, "error": error, "offset": c.received, "expected": expected, "got": got}
+        self._first.setdefault(kind, fault)
         self._errors[kind] += 1
         self._drop(c)
         heapq.heappush(self.retries, (self.now + _RETRY, c.index))

@@ -18,6 +18,7 @@ class Connection:
     messages: collections.deque[tuple[int, int]] = field(default_factory=collections.deque)
     due: int = 0
     unsent: int = 0
+    owed: int = 0
     tx_at: int = 0
     rx_at: int = 0
     received: int = 0

@@ -12,7 +12,7 @@ from .measure import Report, ReportError
 from .result import LoadResult, Sample
 from .slo import Slo
 from .svg import Axis, Line, chart, latency_axis, nice_axis
-from .text import duration, load_line, number, rows
+from .text import duration, load_line, number, rows, tick
 
 _MOST_POINTS = 300
 _NINES = ((0.0, "0 %"), (50.0, "50"), (90.0, "90"), (99.0, "99"), (99.9, "99.9"), (99.99, "99.99"), (99.999, "99.999"))
@@ -31,7 +31,9 @@ def page(report: Report, slos: Iterable[Slo] = ()) -> str:
     result = report.result
     when = time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(result.started))
     notes = [f"<li>{escape(line)}</li>" for line in (*result.error_details, *report.warnings())]
-    notes += [f"<li>{'Met' if slo.met(result) else 'Missed'}: {escape(str(slo))}</li>" for slo in slos]
+    goals = [(slo.met(result), str(slo)) for slo in slos]
+    words = [("good", "met") if met else ("bad", "missed") for met, _ in goals]
+    said = [f'<li class="{css}">{word}: {escape(t)}</li>' for (css, word), (_, t) in zip(words, goals, strict=True)]
     charts = [_by_percentile(result), *_over_time(result)] if result.echoes else []
     return "\n".join(
         [
@@ -41,6 +43,7 @@ def page(report: Report, slos: Iterable[Slo] = ()) -> str:
             f"<title>{escape(result.spec.target)} · fastecho bench</title><style>{STYLE}</style></head><body><main>",
             f"<header><p>fastecho bench · {escape(when)}</p><h1>{escape(result.spec.target)}</h1>",
             f"<p class=load>{escape(load_line(result))}</p></header>",
+            f'<ul class="goals">{"".join(said)}</ul>' if said else "",
             f'<ul class="notes">{"".join(notes)}</ul>' if notes else "",
             f'<section class="tiles">{"".join(_tiles(report))}</section>',
             *charts,
@@ -91,7 +94,7 @@ def _by_percentile(result: LoadResult) -> str:
     line = Line("latency", "c1", list(zip(nines, values, strict=True)))
     shown = [(n, f"{p:.5g} % within {duration(v)}") for n, p, v in zip(nines, percents, values, strict=True)][::4]
     note = "The share of echoes, in percent, that came back within the time; each step to the right is a tenth as many."
-    picture = chart("Latency by percentile", x, latency_axis(values, duration), [line], shown)
+    picture = chart("Latency by percentile", x, latency_axis(values, tick), [line], shown)
     return _figure("Latency by percentile", note, [line], picture)
 
 
@@ -128,7 +131,7 @@ def _over_time(result: LoadResult) -> list[str]:
         Line("p50", "c1", [(s.at, s.p50) for s in seen]),
     ]
     tips = [(s.at, f"{s.at:.2f} s: p50 {duration(s.p50)}, p99 {duration(s.p99)}, max {duration(s.max)}") for s in seen]
-    y = latency_axis([value for line in lines for _, value in line.points], duration)
+    y = latency_axis([value for line in lines for _, value in line.points], tick)
     note = f"Of the echoes in each {duration(samples[0].seconds)}."
     latency = _figure("Latency over time", note, lines, chart("Latency over time", x, y, lines, tips))
     rate = Line("echoes a second", "c1", [(s.at, s.rate) for s in samples], area=True)

@@ -36,7 +36,7 @@ class AnyEngine(Protocol):
     @property
     def errors(self) -> dict[str, int]: ...
     @property
-    def first_errors(self) -> dict[str, tuple[int, int, int, int, int]]: ...
+    def first_errors(self) -> dict[str, dict[str, int]]: ...
 
 
 def run_load(
@@ -239,7 +239,7 @@ class _Run:
         found: dict[str, str] = {}
         for engine in self.engines:
             for kind, first in engine.first_errors.items():
-                found.setdefault(kind, describe(kind, *first, timeout=self.spec.timeout))
+                found.setdefault(kind, describe(kind, timeout=self.spec.timeout, **first))
         return tuple(found[kind] for kind in ERROR_KINDS if kind in found)
 
     def _result(self, started: float, seconds: float) -> LoadResult:

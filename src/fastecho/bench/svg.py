@@ -85,7 +85,10 @@ def chart(label: str, x: Axis, y: Axis, lines: Sequence[Line], tips: Sequence[tu
     for value, text in x.ticks:
         at = across(value)
         parts.append(f'<line class="notch" x1="{at:.1f}" x2="{at:.1f}" y1="{floor}" y2="{floor + 5}"/>')
-        parts.append(f'<text class="tick mid" x="{at:.1f}" y="{floor + 20}">{escape(text)}</text>')
+        # The last label stays inside the picture.
+        anchor = "end" if at > WIDTH - 2 * RIGHT else "mid"
+        edge = WIDTH - RIGHT / 4 if anchor == "end" else at
+        parts.append(f'<text class="tick {anchor}" x="{edge:.1f}" y="{floor + 20}">{escape(text)}</text>')
     parts.append(f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{floor}" y2="{floor}"/>')
     for line in lines:
         if not line.points:

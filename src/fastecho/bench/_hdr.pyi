@@ -1,5 +1,10 @@
+"""The HDR histogram that the load engine fills in C."""
+
+from typing_extensions import disjoint_base
+
 HIGHEST: int
 
+@disjoint_base
 class Histogram:
     """Counts of nanoseconds, 0 .. 100e9, to 3 significant digits, laid out as in HdrHistogram(1, 100e9, 3)."""
 

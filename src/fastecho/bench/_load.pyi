@@ -1,39 +1,25 @@
-from collections.abc import Sequence
+"""The load engine: Cython over epoll, or poll(2) where that is not; one `Engine` a thread."""
+
+from typing import final
+
+from typing_extensions import disjoint_base
 
 from ._hdr import Histogram
+from ._plan import Plan
 
 ERROR_KINDS: tuple[str, ...]
 
 def now() -> int:
     """The engine's clock: monotonic, in nanoseconds."""
 
-class Engine:
+@final
+@disjoint_base
+class Engine(Plan):
     """The load of one thread: `run()` holds no interpreter lock, all else may be called beside it.
 
     The phases of `enter_phase` are 1 warm up, 2 measure, 3 drain, 4 stop; a new engine is in 0, connecting.
     """
 
-    def __init__(
-        self,
-        *,
-        family: int,
-        host: str,
-        port: int,
-        sources: Sequence[str],
-        connections: int,
-        depth: int,
-        sizes: Sequence[int],
-        table: bytes,
-        chunk: int,
-        verify: bool,
-        churn: bool,
-        rate: float,
-        poisson: bool,
-        offset: float,
-        timeout: float,
-        seed: int,
-        index: int,
-    ) -> None: ...
     def run(self) -> None:
         """Load the target until phase 3 has drained, or phase 4."""
     def close(self) -> None:

@@ -1,13 +1,18 @@
+"""What a load engine is to do, checked and copied into C memory."""
+
 from collections.abc import Sequence
 
+from typing_extensions import Self, disjoint_base
+
+@disjoint_base
 class Plan:
     """What an engine is to do, in C memory.
 
     Raises ValueError for an address that is not numeric or of another family, or for too small a table.
     """
 
-    def __init__(
-        self,
+    def __new__(
+        cls,
         *,
         family: int,
         host: str,
@@ -26,4 +31,4 @@ class Plan:
         timeout: float,
         seed: int,
         index: int,
-    ) -> None: ...
+    ) -> Self: ...

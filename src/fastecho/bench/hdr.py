@@ -32,10 +32,11 @@ def encode(histogram: Histogram) -> str:
     return encoded.decode("ascii")
 
 
-def decode(encoded: str) -> Histogram:
+def decode(encoded: str, most: int | None = None) -> Histogram:
     """The inverse of `encode`, but that a value comes back as the least that its counter stands for.
 
-    Raises ValueError when it is no such histogram.
+    The encoding does not hold the greatest value exactly; give it as `most`, and percentiles end there. Raises
+    ValueError when it is no such histogram.
     """
     package = _package()
     try:
@@ -44,8 +45,12 @@ def decode(encoded: str) -> Histogram:
         raise ValueError(f"not an HdrHistogram: {error}") from error
     histogram = Histogram()
     for item in standard.get_recorded_iterator():
-        lowest = standard.get_lowest_equivalent_value(item.value_iterated_to)
-        histogram.record(lowest, item.count_added_in_this_iter_step)
+        lowest, times = standard.get_lowest_equivalent_value(item.value_iterated_to), item.count_added_in_this_iter_step
+        if most is not None and lowest <= most <= standard.get_highest_equivalent_value(lowest):
+            histogram.record(most)
+            times -= 1
+        if times:
+            histogram.record(lowest, times)
     return histogram
 
 

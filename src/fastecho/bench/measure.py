@@ -95,6 +95,15 @@ class Report:
         return report
 
 
+def check_writable(path: str) -> None:
+    """Raise ReportError before a run whose report could not be written after it."""
+    folder = Path(path).parent
+    if not folder.is_dir():
+        raise ReportError(f"{path}: cannot be written: no directory {folder}")
+    if Path(path).is_dir() or not os.access(path if Path(path).exists() else folder, os.W_OK):
+        raise ReportError(f"{path}: cannot be written")
+
+
 def measure(
     spec: LoadSpec, *, pids: tuple[int, ...] | None = None, on_progress: ProgressHook | None = None
 ) -> tuple[LoadResult, Server | None]:

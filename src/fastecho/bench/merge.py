@@ -32,7 +32,7 @@ def merge_results(results: Sequence[LoadResult]) -> LoadResult:
         seconds=echoes / rate if rate else max(r.seconds for r in results),
         min=min((r.min for r in results if r.echoes), default=0.0),
         mean=sum(r.mean * len(r.latencies) for r in results) / max(1, len(histogram)),
-        percentiles={**percentiles_of(histogram), "max": max(r.percentiles["max"] for r in results)},
+        percentiles=percentiles_of(histogram),
         errors={kind: sum(r.errors.get(kind, 0) for r in results) for kind in first.errors},
         error_details=tuple(dict.fromkeys(line for r in results for line in r.error_details)),
         thread_cpu=tuple(cpu for r in results for cpu in r.thread_cpu),

@@ -99,7 +99,7 @@ class LoadResult:
     @cached_property
     def latencies(self) -> Histogram:
         """The histogram, decoded: nanoseconds."""
-        return hdr.decode(self.histogram)
+        return hdr.decode(self.histogram, round(self.percentiles["max"] * 1e9))
 
     def latency(self, percentile: float) -> float:
         """The latency that `percentile` (0 to 100) of the echoes did not exceed, in seconds."""

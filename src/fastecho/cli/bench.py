@@ -125,12 +125,16 @@ class BenchCommand(click.Command):
 def command(**options: Any) -> int:
     """Measure an echo server: rate, latency, errors, CPU."""
     from ..bench import hdr
+    from ..bench.measure import check_writable
 
     hdr.require()
     try:
         objectives, searched, spec = _checked(options)
     except ConfigError as error:
         raise as_usage(error) from None
+    for path in (options["json_path"], options["report_path"]):
+        if path:
+            check_writable(path)
     with _target(options, spec) as (spec, pids):
         report = _run(spec, pids, searched, quiet=options["quiet"])
     return _account(report, objectives, searched, options)

@@ -3,8 +3,8 @@
     python benchmarks/client_cpu.py [--rounds N] [--seconds S]
 
 Server on one core, client on another; the clients take turns, the ratio is taken round by round and its median
-quoted with the quartiles. "same work": every byte compared and every echo timed; "bare": bytes only moved, and the
-engine without --no-verify against it all the same. The engine is held to 1.15 of the first.
+quoted with the quartiles. "same work": both compare every byte and time every echo; the engine is held to 1.15 of
+that. "bare": the C client only moves bytes, the engine runs as with --no-verify, which goes on timing every echo.
 """
 
 import argparse

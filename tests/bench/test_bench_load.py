@@ -205,3 +205,12 @@ def test_ipv6(tmp_path):
         listener.close()
     with pytest.raises(LoadError, match="refused"):
         load(f"[::1]:{1}")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_process_behind_a_path_that_was_renamed(tmp_path):
+    with serving(echo, unix=tmp_path / "first.sock"):
+        (tmp_path / "first.sock").rename(tmp_path / "second.sock")
+        _, server = measure(LoadSpec(target=f"unix:{tmp_path}/second.sock", duration=0.1, warmup=0))
+    assert server is not None
+    assert server.pids == (os.getpid(),)

@@ -2,8 +2,6 @@
 
 from typing import final
 
-from typing_extensions import disjoint_base
-
 from ._hdr import Histogram
 from ._plan import Plan
 
@@ -13,7 +11,6 @@ def now() -> int:
     """The engine's clock: monotonic, in nanoseconds."""
 
 @final
-@disjoint_base
 class Engine(Plan):
     """The load of one thread: `run()` holds no interpreter lock, all else may be called beside it.
 

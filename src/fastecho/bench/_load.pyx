@@ -18,9 +18,7 @@ cdef extern from "sys/socket.h" nogil:
 cdef enum:
     STRIDE = 64 * 61        # between the places where two neighbours begin
     PENDING = 32            # handshakes under way at once: within any listener's backlog
-cdef uint64_t SWEEP = 50_000_000
-cdef uint64_t RETRY = 100_000_000
-cdef uint64_t CATCH_UP = 1_000_000_000
+cdef uint64_t SWEEP = 50_000_000, RETRY = 100_000_000, CATCH_UP = 1_000_000_000     # nanoseconds
 
 ERROR_KINDS = ("connect", "reset", "short", "corrupt", "excess", "timeout")
 
@@ -344,6 +342,7 @@ cdef class Engine(Plan):
 
     cdef inline void established(self, Connection *c) noexcept nogil:
         c.state = OPEN
+        fe_poller_want(&self.poller, <int>(c - self.connections), 0)
         self.pending -= 1
         self.opened += 1
 

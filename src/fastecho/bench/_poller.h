@@ -99,7 +99,8 @@ static inline int fe_socket_error(int fd) {
     return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) < 0 ? errno : error;
 }
 
-#ifdef __linux__
+/* FASTECHO_POLL builds the other one on Linux too, for its tests. */
+#if defined(__linux__) && !defined(FASTECHO_POLL)
 
 #include <sys/epoll.h>
 #include <sys/prctl.h>

@@ -5,6 +5,7 @@ import ipaddress
 import os
 import re
 import socket
+import struct
 from pathlib import Path
 
 from .spec import Target
@@ -18,7 +19,7 @@ def server_pids(target: Target) -> tuple[int, ...]:
     """The processes that hold the target's listening socket, ascending; empty when they cannot be seen."""
     inodes = {f"socket:[{inode}]" for inode in _listening(target)}
     if not inodes:
-        return ()
+        return _listener_of(target.host) if target.unix else ()
     found = set()
     for folder in _PROC.glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -44,6 +45,18 @@ def _listening(target: Target) -> set[str]:
                     if fields[3] == _LISTEN and int(fields[1].rpartition(":")[2], 16) == target.port:
                         inodes.add(fields[9])
     return inodes
+
+
+def _listener_of(path: str) -> tuple[int, ...]:
+    """Who listens at a UNIX path that the kernel knows by another name, as it does after a rename: ask the socket."""
+    if not hasattr(socket, "SO_PEERCRED"):
+        return ()
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(1.0)
+        sock.connect(path)
+        pid, _, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
+        return (pid,) if pid > 0 else ()
+    return ()
 
 
 def _is_local(target: Target) -> bool:

@@ -167,10 +167,12 @@ def _warnings(result: LoadResult, server: Server | None) -> list[str]:
         found.append("nothing was echoed inside the measured window")
     if result.client_utilisation > SATURATED:
         busy = f"the client used {result.client_utilisation:.0%} of its core"
+        tls = Target.parse(result.spec.target).tls
+        remedy = "TLS is offered from Python, on one thread" if tls else "try --threads"
         if server is None:
-            found.append(f"{busy}: it may be the bottleneck (the server's CPU cannot be seen); try --threads")
+            found.append(f"{busy}: it may be the bottleneck (the server's CPU cannot be seen); {remedy}")
         elif server.utilisation < SATURATED:
-            found.append(f"the client is the bottleneck: {busy}, the server {server.utilisation:.0%}; try --threads")
+            found.append(f"the client is the bottleneck: {busy}, the server {server.utilisation:.0%}; {remedy}")
     if result.overdue:
         offered = result.spec.rate or 0.0
         found.append(

@@ -10,6 +10,7 @@ import click
 
 from .._parse import Integer, Kind, Seconds, Size
 from ..errors import EX_FAILURE, EX_OK, ConfigError
+from ._output import print_out
 from ._params import SETTINGS, TERMINATOR, as_usage, help_option, option, usage
 
 if TYPE_CHECKING:
@@ -206,7 +207,7 @@ def _account(report: "Report", objectives: "list[Slo]", searched: "Slo | None", 
         save_page(report, options["report_path"], objectives)
     show(report, objectives)
     if searched is not None:
-        print(f"highest rate with {searched}: {number(report.result.spec.rate or 0)} echoes/s")
+        print_out(f"highest rate with {searched}: {number(report.result.spec.rate or 0)} echoes/s")
     met = all(slo.met(report.result) for slo in objectives)
     return EX_OK if met and report.result.ok and report.result.stopped is None else EX_FAILURE
 
@@ -218,4 +219,4 @@ def show(report: "Report", objectives: "list[Slo] | None" = None) -> None:
 
     terminal = sys.stdout.isatty()
     width = min(120, shutil.get_terminal_size((100, 24)).columns) if terminal else 100
-    print(render(report, objectives or (), color=terminal, width=width), flush=True)
+    print_out(render(report, objectives or (), color=terminal, width=width))

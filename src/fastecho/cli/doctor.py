@@ -9,6 +9,7 @@ from typing import NamedTuple
 import click
 
 from ..errors import EX_FAILURE, EX_OK
+from ._output import print_out
 from ._params import SETTINGS, help_option
 
 _DESCRIPTORS = 65_536
@@ -36,11 +37,11 @@ def command() -> int:
     checks = [check for look in _CHECKS for check in look()]
     width = max(len(check.name) for check in checks)
     for check in checks:
-        print(f"{check.state:<5}{check.name:<{width + 2}}{check.found}")
+        print_out(f"{check.state:<5}{check.name:<{width + 2}}{check.found}")
         if check.limits:
-            print(f"{'':<{width + 7}}{check.limits}")
+            print_out(f"{'':<{width + 7}}{check.limits}")
         if check.command:
-            print(f"{'':<{width + 7}}$ {check.command}")
+            print_out(f"{'':<{width + 7}}$ {check.command}")
     return EX_FAILURE if any(check.state == "bad" for check in checks) else EX_OK
 
 

@@ -7,6 +7,7 @@ import click
 
 from .._parse import Integer, Seconds, Size
 from ..errors import EX_FAILURE, EX_OK, ConfigError
+from ._output import print_out
 from ._params import SETTINGS, TERMINATOR, as_usage, help_option, option
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def command(
     pinger = Pinger(
         parsed, size=size, timeout=timeout, terminator=terminator, tls_ca=tls_ca, tls_insecure=tls_insecure
     )
-    print(f"PING {parsed}: {size} bytes", flush=True)
+    print_out(f"PING {parsed}: {size} bytes")
     started = time.monotonic()
     summary = ping_all(pinger, count, interval, (lambda reply: None) if quiet else lambda reply: _show(reply, size))
     _summarise(summary, str(parsed), time.monotonic() - started)
@@ -58,15 +59,15 @@ def command(
 
 def _show(reply: "Reply", size: int) -> None:
     if reply.problem is None:
-        print(f"{size} bytes: seq={reply.sequence} time={reply.seconds * 1000:.3f} ms", flush=True)
+        print_out(f"{size} bytes: seq={reply.sequence} time={reply.seconds * 1000:.3f} ms")
     else:
-        print(f"seq={reply.sequence}: {reply.problem}", flush=True)
+        print_out(f"seq={reply.sequence}: {reply.problem}")
 
 
 def _summarise(summary: "Summary", target: str, seconds: float) -> None:
     lost = 100 * summary.lost / summary.sent if summary.sent else 0.0
-    print(f"--- {target} ---")
-    print(f"{summary.sent} sent, {len(summary.times)} received, {lost:.4g} % lost, time {seconds * 1000:.0f} ms")
+    print_out(f"--- {target} ---")
+    print_out(f"{summary.sent} sent, {len(summary.times)} received, {lost:.4g} % lost, time {seconds * 1000:.0f} ms")
     if summary.times:
         figures = (min(summary.times), summary.mean, max(summary.times), summary.deviation)
-        print(f"rtt min/avg/max/mdev = {'/'.join(f'{each * 1000:.3f}' for each in figures)} ms", flush=True)
+        print_out(f"rtt min/avg/max/mdev = {'/'.join(f'{each * 1000:.3f}' for each in figures)} ms")

@@ -5,6 +5,7 @@ import sys
 import click
 
 from ..errors import EX_FAILURE, EX_OK
+from ._output import print_out
 from ._params import SETTINGS, help_option, usage
 
 
@@ -49,23 +50,23 @@ def compare(before: str, after: str, threshold: float) -> int:
     except ValueError as error:
         raise usage("compare", f"{before} {after}", str(error)) from None
     verdicts = {}
-    print(f"{'':<6}{'A':>12}{'B':>12}{'change':>10}   95 % interval")
+    print_out(f"{'':<6}{'A':>12}{'B':>12}{'change':>10}   95 % interval")
     for each in found:
         show = number if each.metric == "rate" else duration
         verdicts[each.metric] = each.verdict(threshold / 100)
         interval = f"{each.low:+.1%} .. {each.high:+.1%}"
         line = f"{each.metric:<6}{show(each.a):>12}{show(each.b):>12}{each.change:>+10.1%}   {interval:<20}"
-        print(f"{line}{verdicts[each.metric]}")
+        print_out(f"{line}{verdicts[each.metric]}")
     for name, result in (("A", a), ("B", b)):
         if not result.ok:
             wrong = ", ".join(f"{kind} {count}" for kind, count in result.errors.items() if count) or "no echoes"
-            print(f"{name} had errors: {wrong}")
-    print("The interval is of the variation within these runs; repeat both to see that between runs.")
+            print_out(f"{name} had errors: {wrong}")
+    print_out("The interval is of the variation within these runs; repeat both to see that between runs.")
     worse = [metric for metric, verdict in verdicts.items() if verdict == "worse"]
     better = [metric for metric, verdict in verdicts.items() if verdict == "better"]
     failed = b.error_count > 0 or not b.echoes
     if worse or failed:
-        print(f"verdict: B is worse ({', '.join([*worse, *(['errors'] if failed else [])])})")
+        print_out(f"verdict: B is worse ({', '.join([*worse, *(['errors'] if failed else [])])})")
         return EX_FAILURE
-    print(f"verdict: {'B is better (' + ', '.join(better) + ')' if better else 'no difference'}")
+    print_out(f"verdict: {'B is better (' + ', '.join(better) + ')' if better else 'no difference'}")
     return EX_OK

@@ -43,16 +43,25 @@ terminators = st.one_of(
 matches = st.sampled_from(["tail", "anywhere"])
 
 
-@st.composite
-def streams(draw: st.DrawFn, terminator: bytes | None, most: int = 24) -> bytes:
-    """Bytes made of the terminator's own pieces and of noise, so that near misses are common."""
-    value = terminator or b"\0"
-    near = st.integers(0, len(value)).map(lambda n: value[:n])
-    far = st.integers(0, len(value)).map(lambda n: value[n:])
-    noise = st.one_of(st.text("ab\0", max_size=8).map(str.encode), st.binary(max_size=8))
-    whole = st.just(value) if terminator else noise
-    long = st.integers(1, 1100).map(lambda n: b"x" * n)
-    return b"".join(draw(st.lists(st.one_of(near, near, far, noise, noise, whole, long), max_size=most)))
+def streams(terminator: bytes | None, most: int = 24) -> st.SearchStrategy[bytes]:
+    """Bytes made of the terminator's own pieces and of noise, so that near misses are common.
+
+    Two drawn bytes make one piece: a single draw is quick, and shrinks well.
+    """
+    value = terminator or b"ab\0"
+
+    def piece(kind: int, size: int) -> bytes:
+        at = size % (len(value) + 1)
+        noise = bytes([b"ab\0"[size % 3]]) * (1 + size // 64)
+        # Without a terminator the whole value is as good as any noise.
+        kinds = [value[:at], value[at:], value, value[: at // 2] + value, value[:at] + value]
+        kinds += [noise, bytes([size]), b"x" * (5 * size)]
+        return kinds[kind % len(kinds)]
+
+    def stream(program: bytes) -> bytes:
+        return b"".join(piece(*program[at : at + 2]) for at in range(0, len(program) - 1, 2))
+
+    return st.binary(max_size=2 * most).map(stream)
 
 
 def sizes(capacity: int) -> st.SearchStrategy[list[int]]:

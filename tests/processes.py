@@ -42,7 +42,7 @@ class Service:
 
     def __init__(self, *arguments: str, unix: str | None = None, command: list[str] | None = None,
                  **popen: Any) -> None:
-        self._errors = tempfile.TemporaryFile()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
         ready, theirs = os.pipe()
         where = ["--unix", unix] if unix is not None else ["--port", "0"]
         if command is None:
@@ -101,9 +101,12 @@ class Service:
         return dict(self.started())
 
     def wait_for(self, text: str, count: int = 1, limit: float = DEADLINE) -> None:
-        wait_until(lambda: self.errors.count(text) >= count, f"{text!r} in {self.errors}", limit)
+        try:
+            wait_until(lambda: self.errors.count(text) >= count, f"{text!r} in the log", limit)
+        except AssertionError as exc:
+            raise AssertionError(f"{exc}:\n{self.errors}") from None
 
-    def signal(self, number: signal.Signals) -> None:
+    def send(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
     def wait(self, limit: float = 2 * DEADLINE) -> int:
@@ -111,7 +114,7 @@ class Service:
         return self.process.wait(limit)
 
     def stop(self, number: signal.Signals = signal.SIGTERM, limit: float = 2 * DEADLINE) -> int:
-        self.signal(number)
+        self.send(number)
         return self.wait(limit)
 
     def __enter__(self) -> Service:
@@ -123,11 +126,9 @@ class Service:
             self.process.kill()
         self.process.wait(DEADLINE)
         for pid in left:
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
                 if b"fastecho" in Path(f"/proc/{pid}/cmdline").read_bytes():
                     os.kill(pid, signal.SIGKILL)
-            with contextlib.suppress(OSError):
-                pass
         self._errors.close()
 
 

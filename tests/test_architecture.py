@@ -17,6 +17,7 @@ RANKS = (
     {"config", "_sockets", "_control", "_accept", "_buffer", "_counters"},
     {"_group", "stats"},
     {"_session"},
+    {"_spin"},
     {"server"},
     {"thread", "_worker", "_slot", "_report"},
     {"_crew"},

@@ -31,6 +31,7 @@ SAMPLES: dict[str, tuple[str, str | None, Any]] = {
     "terminator": (r"\r\n", None, b"\r\n"),
     "match": ("anywhere", None, "anywhere"),
     "workers": ("4", "4", 4),
+    "busy_poll": ("50", "50", 50),
     "max_connections": ("1000", "1000", 1000),
     "idle_timeout": ("500ms", "0.5", 0.5),
     "write_timeout": ("5m", "300", 300),
@@ -114,7 +115,7 @@ def test_help_is_the_same_wherever_it_is_asked_for(command: Command, help_text: 
 
 
 def test_help_has_no_option_that_does_nothing(help_text: str) -> None:
-    for absent in ("--udp", "--metrics", "--busy-poll"):
+    for absent in ("--udp", "--metrics"):
         assert absent not in help_text
 
 

@@ -27,6 +27,7 @@ BOUNDS: dict[str, tuple[Any, Any, Any, Any]] = {
     "backlog": (1, 65535, 0, 65536),
     "ready_fd": (1, 1_048_575, 0, 1_048_576),
     "workers": (1, 512, 0, 513),
+    "busy_poll": (1, 1_000_000, 0, 1_000_001),
     "max_connections": (1, 1_000_000, 0, 1_000_001),
     "idle_timeout": (0.001, 86400.0, 0.0, 86400.5),
     "write_timeout": (0.001, 86400.0, 0.0, 86400.5),

@@ -1,7 +1,7 @@
 """The hot functions take no Python path: held over the C that Cython makes of them.
 
-`cython -a` scores each source line by the calls into the Python C API that it compiles to; 0 is pure C. In the functions
-below every line scores 0 but those on the short list, each with its reason.
+Like `cython -a`, which colours each line of source by the calls into the Python C API that it compiles to. In the
+functions below no line has any but those on the short list, each with its reason.
 """
 
 import re
@@ -22,8 +22,12 @@ HOT = {
     },
     ("_session.pyx", "def buffer_updated"): {
         "def buffer_updated": "called from Python with an int",
+        "take_in(self, nbytes)": "checks for an exception of the unlikely paths",
+    },
+    ("_session.pxd", "cdef inline int take_in"): {
         "raise ValueError": "a caller's mistake; never taken by a loop",
         "self.process(slot, nbytes)": "checks for an exception of the unlikely paths",
+        "cdef inline int take_in": "the traceback of those",
     },
     ("_session.pyx", "cdef int process"): {
         "return self.not_open(size)": "an unlikely path, which may raise",

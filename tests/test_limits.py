@@ -165,6 +165,8 @@ def answers(socks, waiting):
             arrived[number] = socks[number].recv(16)
         except BlockingIOError:
             continue
+        except ConnectionResetError:
+            arrived[number] = b"a reset"
     return arrived
 
 

@@ -60,19 +60,21 @@ def test_more_at_once(run, pinned, match):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("match", ["anywhere", "tail"])
-def test_more_after_one_and_three_seconds(run, match):
-    """50 times with 1 s and 50 times with 3 s, which is longer than the linger time-out."""
+def test_more_after_one_and_three_seconds(run):
+    """50 times with 1 s and 50 times with 3 s, which is longer than the linger time-out; each way to match."""
 
-    async def body():
+    async def hundred(match):
         data = body_of(1)
         async with fastecho.EchoServer(port=0, match=match) as server:
             complete = 0
             for _ in range(2):
                 complete += await rounds(server, data, [1] * 25 + [3] * 25, match == "tail")
-            assert complete == 100
+            assert complete == 100, match
             await until(lambda: server.stats.active == 0, "all sessions are closed")
             assert server.stats.ends["terminator"] == 100
+
+    async def body():
+        await asyncio.gather(hundred("anywhere"), hundred("tail"))
 
     run(body(), limit=50 * UNIT)
 

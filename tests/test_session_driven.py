@@ -18,7 +18,7 @@ flushes = st.lists(st.one_of(st.none(), st.integers(1, 700)), min_size=1, max_si
 
 @contextlib.contextmanager
 def group_of(loop, **options):
-    config = ServerConfig(buffer_size=CAPACITY, **{"buffers": 1, "write_timeout": 30.0, **options})
+    config = ServerConfig(buffer_size=CAPACITY, **{"buffers": 2, "write_timeout": 30.0, **options})
     group = SessionGroup(config, loop)
     try:
         yield group, config
@@ -49,7 +49,7 @@ def check_counters(stats, sessions):
     assert stats["buffers_in_use"] == 0, "a buffer was not given back"
 
 
-@settings(max_examples=600)
+@settings(max_examples=700)
 @given(data=st.data())
 def test_any_bytes_any_cut_any_terminator(loop, pinned, data):
     terminator = data.draw(st.one_of(st.none(), terminators, terminators, terminators))
@@ -112,7 +112,7 @@ def test_every_cut_of_one_stream(loop, pinned, terminator, match):
 @pytest.mark.parametrize("size", [CAPACITY - 1, CAPACITY, CAPACITY + 1, 2 * CAPACITY, 40 * CAPACITY + 3])
 def test_around_the_capacity(loop, pinned, size):
     for terminator in (None, b"\0", b"\r\n"):
-        with group_of(loop, terminator=terminator, pin_buffers=pinned) as (group, config):
+        with group_of(loop, terminator=terminator, pin_buffers=pinned, buffers=1) as (group, config):
             stream = b"x" * (size - 2) + b"\r\n"
             driven = run_to_the_end(loop, config, group, [stream], Wire([None, 0, 100]))
             check_counters(group.stats(), [driven])

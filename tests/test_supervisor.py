@@ -42,7 +42,7 @@ def only_line(text: str) -> str:
 
 def test_the_ready_line_comes_once_when_all_workers_are_ready() -> None:
     with Service("--workers", "4", "--log-level", "error") as service:
-        host, port = service.address
+        _, port = service.address
         assert only_line(service.errors) == (
             f"fastecho 0.1.0 ready on tcp://127.0.0.1:{port} (4 workers, pid {service.pid}; a read that ends in "
             "NUL ends the session, --terminator none for plain echo)"
@@ -146,7 +146,7 @@ def test_a_stop_serves_what_was_sent_and_exits_with_0(number: signal.Signals) ->
         for sock in busy:
             sock.sendall(b"last words")
         start = time.monotonic()
-        service.signal(number)
+        service.send(number)
         for sock in busy:
             assert read_to_eof(sock) == b"last words"
         for sock in quiet:
@@ -167,6 +167,7 @@ def test_a_signal_to_the_whole_group_stops_in_peace(number: signal.Signals) -> N
         os.killpg(service.pid, number)
         for sock in clients:
             sock.sendall(b"last words")
+        for sock in clients:
             assert read_to_eof(sock) == b"last words"
             sock.close()
         assert service.wait() == 0
@@ -183,7 +184,7 @@ def test_a_second_signal_ends_at_once(second: signal.Signals, code: int) -> None
             with contextlib.suppress(BlockingIOError):
                 while True:
                     sock.send(bytes(65536))
-            service.signal(signal.SIGTERM)
+            service.send(signal.SIGTERM)
             service.wait_for("SIGTERM: stopping")
             time.sleep(0.3)
             assert service.process.poll() is None
@@ -198,9 +199,9 @@ def test_a_second_signal_ends_at_once(second: signal.Signals, code: int) -> None
 
 def test_a_signal_that_comes_twice_at_once_counts_once() -> None:
     with Service("--workers", "2") as service:
-        service.signal(signal.SIGTERM)
+        service.send(signal.SIGTERM)
         service.wait_for("SIGTERM: stopping")
-        service.signal(signal.SIGTERM)
+        service.send(signal.SIGTERM)
         assert service.wait() == 0
 
 
@@ -232,7 +233,7 @@ def test_sigint_stays_ignored_in_the_background_job_of_a_script() -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     with Service("--workers", "2", preexec_fn=ignore) as service:
-        service.signal(signal.SIGINT)
+        service.send(signal.SIGINT)
         assert one_echo(service.address) == b"hello\0"
         assert service.stop() == 0
 
@@ -264,7 +265,7 @@ def test_unix_workers_share_the_socket_and_the_path_goes_first(tmp_path: Path) -
         assert service.addresses == [f"unix:{path}"]
         clients = [connect_blocking(str(path)) for _ in range(40)]
         assert all(echoes(sock) for sock in clients)
-        service.signal(signal.SIGTERM)
+        service.send(signal.SIGTERM)
         wait_until(lambda: not path.exists(), "the path to go")
         for sock in clients:
             sock.sendall(b"late")
@@ -344,13 +345,13 @@ def test_sighup_reads_the_certificate_again_and_a_bad_one_changes_nothing(tmp_pa
         first = service.current()
         serial = tls_serial(authority, service.address)
         Path(path).write_text("not a certificate")
-        service.signal(signal.SIGHUP)
+        service.send(signal.SIGHUP)
         service.wait_for("the old workers stay")
         assert path in service.errors
         assert service.current() == first
         assert tls_serial(authority, service.address) == serial
         authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(path)
-        service.signal(signal.SIGHUP)
+        service.send(signal.SIGHUP)
         wait_until(lambda: all(service.current()[slot] != pid for slot, pid in first.items()), "new workers")
         # The old workers close their listeners a moment after the new ones are ready.
         wait_until(lambda: tls_serial(authority, service.address) != serial, "the new certificate")

@@ -34,7 +34,7 @@ def same_as_reference(value, match, reads):
             real.feed(b"more")
 
 
-@settings(max_examples=1500)
+@settings(max_examples=2000)
 @given(st.data())
 def test_any_cut_of_any_stream(data):
     value = data.draw(st.one_of(st.none(), terminators, terminators, terminators))

@@ -161,7 +161,7 @@ def test_a_megabyte_up_to_its_terminator_to_a_slow_reader(run, pinned, authority
     run(body(), limit=30 * UNIT)
 
 
-def test_a_peer_that_never_reads(run, pinned, authority):
+def test_a_peer_that_never_reads(run, authority):
     """The transport of TLS copies, so what matters is that reading pauses and that it ends."""
 
     def fill(address):
@@ -176,7 +176,7 @@ def test_a_peer_that_never_reads(run, pinned, authority):
         return sock, sent
 
     async def body():
-        options = {"terminator": None, "write_timeout": 2 * UNIT, "pin_buffers": pinned, **authority.options}
+        options = {"terminator": None, "write_timeout": 2 * UNIT, **authority.options}
         async with fastecho.EchoServer(port=0, **options) as server:
             sock, sent = await in_thread(fill, server.address)
             assert sent < 1 << 26

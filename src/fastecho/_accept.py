@@ -1,13 +1,16 @@
 """Accepting on listening sockets, with a pause: the loops have none.
 
-A loop's server owns the socket it serves and closes it when it closes. So each serves a duplicate of ours: closing that
-server is the pause (whoever comes waits in the backlog of the socket that stays open), serving another duplicate is the
-resumption.
+uvloop accepts fastest by itself, and its server owns the socket it serves and closes it when it closes. So it serves
+a duplicate of ours: closing that server is the pause (whoever comes waits in the backlog of the socket that stays
+open), serving another duplicate is the resumption. Stock asyncio would lose connections that way (a server that closes
+drops what it has accepted and not yet handed over), and it accepts as many as its backlog in one go: there we accept,
+one at a time.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
 from collections.abc import Callable, Iterable
@@ -18,6 +21,9 @@ from ._tls import HANDSHAKE_TIMEOUT
 __all__ = ["Acceptor", "runs_on_uvloop"]
 
 Factory = Callable[[], asyncio.BaseProtocol]
+
+_OUT_OF_RESOURCES = 1.0
+"""Seconds without accepting after the system refused a descriptor or memory; asyncio waits as long."""
 
 
 def runs_on_uvloop(loop: asyncio.AbstractEventLoop) -> bool:
@@ -48,17 +54,18 @@ class Acceptor:
                 self._tls["ssl_shutdown_timeout"] = shutdown_timeout
         self._sockets: list[socket.socket] = []
         self._servers: list[asyncio.AbstractServer] = []
+        self._handovers: set[asyncio.Task[None]] = set()
         self._open = True
         self._lock = asyncio.Lock()
 
     async def add(self, sockets: Iterable[socket.socket]) -> None:
         """Serve these too (once resumed, if paused)."""
         added = list(sockets)
+        for sock in added:
+            sock.setblocking(False)
         async with self._lock:
             self._sockets += added
-            if self._open:
-                for sock in added:
-                    self._servers.append(await self._serve(sock))
+            await self._serve(added)
 
     def pause(self) -> None:
         """Accept nobody more; at once."""
@@ -66,30 +73,29 @@ class Acceptor:
         servers, self._servers = self._servers, []
         for server in servers:
             server.close()
+        if not self._uvloop:
+            for sock in self._sockets:
+                self._loop.remove_reader(sock)
 
     async def resume(self) -> None:
         """Accept again whoever waits."""
         self._open = True
         async with self._lock:
-            if self._open and not self._servers:
-                for sock in self._sockets:
-                    self._servers.append(await self._serve(sock))
-            if not self._open:  # paused meanwhile
-                self.pause()
+            if not self._servers:
+                await self._serve(self._sockets)
 
     async def accept_the_rest(self) -> None:
-        """Accept until nobody waits. For the end of a listener, after `pause`."""
+        """Accept until nobody waits, and hand them over. For the end of a listener, after `pause`."""
         for sock in self._sockets:
-            while True:
-                try:
-                    connection, _ = sock.accept()
-                except OSError:  # EAGAIN: the queue is empty; whatever else: there is nobody to serve
-                    break
-                connection.setblocking(False)
-                try:
-                    await self._loop.connect_accepted_socket(self._factory, connection, **self._tls)
-                except (OSError, asyncio.TimeoutError):
-                    connection.close()  # gone before or in its handshake
+            while self._accept(sock):
+                pass
+        await self.handed_over()
+
+    async def handed_over(self) -> None:
+        """Wait until those accepted so far are sessions. (TLS on uvloop: or are still in their handshake.)"""
+        if self._handovers:
+            await asyncio.wait(self._handovers)
+        await asyncio.sleep(0)  # connection_made is called in the next turn of the loop
 
     def release(self) -> list[socket.socket]:
         """Stop for good, and hand back the sockets."""
@@ -97,18 +103,57 @@ class Acceptor:
         sockets, self._sockets = self._sockets, []
         return sockets
 
-    async def _serve(self, sock: socket.socket) -> asyncio.AbstractServer:
+    async def _serve(self, sockets: Iterable[socket.socket]) -> None:
+        for sock in sockets:
+            if not self._open:
+                return
+            if self._uvloop:
+                server = await self._uvloop_server(sock)
+                if self._open:
+                    self._servers.append(server)
+                else:  # paused meanwhile
+                    server.close()
+            else:
+                sock.listen(self._backlog)  # as uvloop does with whatever it is given
+                self._loop.add_reader(sock, self._accept, sock)
+
+    async def _uvloop_server(self, sock: socket.socket) -> asyncio.AbstractServer:
         served = sock.dup()
         served.setblocking(False)
-        # Both loops call listen() again, with 100 unless told otherwise. Stock asyncio takes the same number for how
-        # many it accepts in a row, past any limit of ours: one there, and the true backlog afterwards.
-        backlog = self._backlog if self._uvloop else 1
-        options: dict[str, Any] = {"sock": served, "backlog": backlog, **self._tls}
-        if self._uvloop and sock.family == socket.AF_UNIX:
+        # It calls listen() again, with 100 unless told otherwise.
+        options: dict[str, Any] = {"sock": served, "backlog": self._backlog, **self._tls}
+        if sock.family == socket.AF_UNIX:
             # Its create_server takes the socket too, but forgets the TLS time-outs.
             options["cleanup_socket"] = False
             return await self._loop.create_unix_server(self._factory, **options)
-        server = await self._loop.create_server(self._factory, **options)
-        if not self._uvloop:
-            served.listen(self._backlog)
-        return server
+        return await self._loop.create_server(self._factory, **options)
+
+    def _accept(self, sock: socket.socket) -> bool:
+        """Accept one; False when there is none, or none that can be had now."""
+        try:
+            connection, _ = sock.accept()
+        except (BlockingIOError, InterruptedError):
+            return False
+        except ConnectionAbortedError:
+            return True
+        except OSError:
+            if self._open and not self._uvloop:
+                self._loop.remove_reader(sock)
+                self._loop.call_later(_OUT_OF_RESOURCES, self._retry, sock)
+            return False
+        connection.setblocking(False)
+        handover = self._loop.create_task(self._hand_over(connection))
+        self._handovers.add(handover)
+        handover.add_done_callback(self._handovers.discard)
+        return True
+
+    def _retry(self, sock: socket.socket) -> None:
+        if self._open and sock in self._sockets:
+            self._loop.add_reader(sock, self._accept, sock)
+
+    async def _hand_over(self, connection: socket.socket) -> None:
+        # The peer may be gone, or fail its TLS handshake: nobody to tell.
+        with contextlib.suppress(OSError, asyncio.TimeoutError), contextlib.ExitStack() as undo:
+            undo.callback(connection.close)
+            await self._loop.connect_accepted_socket(self._factory, connection, **self._tls)
+            undo.pop_all()

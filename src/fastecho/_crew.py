@@ -30,6 +30,7 @@ from .errors import EX_FAILURE, WorkerStartError
 if TYPE_CHECKING:
     from .config import ServerConfig
 
+KILL_PATIENCE = 0.15
 _BLOCKS = 4
 """Counter blocks per worker: during a roll a slot has two processes, and the old ones take time to drain."""
 
@@ -126,11 +127,11 @@ class Crew:
         with contextlib.suppress(ProcessLookupError):
             os.kill(process.pid, signal.SIGKILL)
 
-    def kill_all(self, patience: float) -> None:
-        """Kill whoever is left; wait at most `patience` seconds for them to be gone."""
+    def kill_all(self) -> None:
+        """Kill whoever is left; wait at most `KILL_PATIENCE` seconds for them to be gone."""
         for process in self.processes:
             self.kill(process)
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + KILL_PATIENCE
         while self.processes and time.monotonic() < deadline:
             for process in tuple(self.processes):
                 if _has_ended(process) is not False:

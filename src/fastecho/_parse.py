@@ -93,11 +93,10 @@ class Kind:
 
 
 class Integer(Kind):
-    metavar = "N"
-
-    def __init__(self, low: int, high: int, none: str | None = None) -> None:
+    def __init__(self, low: int, high: int, none: str | None = None, metavar: str = "N") -> None:
         super().__init__(none)
         self.low, self.high = low, high
+        self.metavar = metavar
         self.must = self._or_none(f"must be a whole number between {low} and {high}")
 
     def read(self, text: str) -> int:

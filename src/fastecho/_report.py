@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -38,6 +40,12 @@ def terminator_name(terminator: bytes) -> str:
     if all(0x20 < byte < 0x7F for byte in terminator):
         return repr(terminator.decode("ascii"))
     return f"hex:{terminator.hex()}"
+
+
+def say(line: str) -> None:
+    """Print `line` on standard error; that nobody reads it any more is no reason to stop serving."""
+    with contextlib.suppress(OSError, ValueError):
+        print(line, file=sys.stderr, flush=True)
 
 
 def check_descriptor(descriptor: int) -> None:

@@ -95,3 +95,17 @@ cdef class EchoSession(Member):
 
 cdef class SessionGroup(Group):
     cdef uint32_t created
+
+    cdef EchoSession begin(self, EchoSession session)
+
+
+cdef inline int take_in(EchoSession self, Py_ssize_t nbytes) except -1:
+    """What buffer_updated does, here and in the sessions made of this one."""
+    cdef Slot* slot = self.reading
+    if slot == NULL or <size_t>nbytes > <size_t>self.shared.buffer_size:
+        raise ValueError(f"buffer_updated({nbytes}): not after get_buffer, or more than it gave")
+    self.reading = NULL
+    self.shared.count.reads += 1
+    self.shared.count.bytes_in += nbytes
+    self.active_at = self.shared.now
+    return self.process(slot, nbytes)

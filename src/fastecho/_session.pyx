@@ -42,14 +42,7 @@ cdef class EchoSession(Member, asyncio.BufferedProtocol):
         return <object>self.reading.view
 
     def buffer_updated(self, Py_ssize_t nbytes):
-        cdef Slot* slot = self.reading
-        if slot == NULL or <size_t>nbytes > <size_t>self.shared.buffer_size:
-            raise ValueError(f"buffer_updated({nbytes}): not after get_buffer, or more than it gave")
-        self.reading = NULL
-        self.shared.count.reads += 1
-        self.shared.count.bytes_in += nbytes
-        self.active_at = self.shared.now
-        self.process(slot, nbytes)
+        take_in(self, nbytes)
 
     cdef int process(self, Slot* slot, Py_ssize_t size) except -1:
         cdef Py_ssize_t due, sent
@@ -358,7 +351,9 @@ cdef class EchoSession(Member, asyncio.BufferedProtocol):
 cdef class SessionGroup(Group):
     def new_session(self):
         """The protocol factory. It cannot refuse: a factory that raises leaves uvloop's listener deaf."""
-        cdef EchoSession session = EchoSession.__new__(EchoSession)
+        return self.begin(EchoSession.__new__(EchoSession))
+
+    cdef EchoSession begin(self, EchoSession session):
         self.created += 1
         session.group = self
         session.shared = &self.shared

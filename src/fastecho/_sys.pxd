@@ -12,6 +12,7 @@ cdef extern from "_compat.h" nogil:
     long fe_unacknowledged(int fd)
     void fe_close_means_reset(int fd)
     void* fe_map(size_t size)
+    double fe_monotonic()
 
 
 cdef extern from "<sys/socket.h>" nogil:

@@ -22,7 +22,6 @@ from ._control import Channel
 from ._platform import die_with_parent
 from ._signals import reset_in_child
 from ._sockets import raise_descriptor_limit
-from ._tls import HANDSHAKE_TIMEOUT
 from .errors import EX_FAILURE, EX_OK, FastechoError
 from .server import EchoServer
 
@@ -38,8 +37,6 @@ if TYPE_CHECKING:
 
 HEARTBEAT = 1.0
 """Seconds between two beats."""
-RETIRE_LOOK = 0.05
-"""Seconds between two looks whether a retired worker's last session has ended."""
 LEAVE_PATIENCE = 2.0
 """Seconds to wait for a successor after a SIGTERM of this worker's own."""
 
@@ -60,6 +57,8 @@ def main(
     code = EX_FAILURE
     try:
         reset_in_child()
+        # Until the loop handles it: a service manager's SIGTERM to the whole group must not look like a crash.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         counters.pid = os.getpid()
         raise_descriptor_limit()
         die_with_parent(parent)
@@ -155,18 +154,8 @@ class Worker:
         """Somebody else accepts from now on; serve the sessions there are until they end."""
         await self._server.stop_accepting(finish=False)
         self._channel.send(control.RETIRED)
-        now = self._loop.time()
-        # Handshakes of TLS under way are not sessions yet.
-        earliest = now + (HANDSHAKE_TIMEOUT if self._config.tls_cert is not None else RETIRE_LOOK)
-        latest = now + self._config.drain_timeout
-        while (now < earliest or self._has_sessions()) and now < latest:
-            await asyncio.sleep(RETIRE_LOOK)
-            now = self._loop.time()
+        await self._server.serve_out()
         await self._server.close(drain=False)
-
-    def _has_sessions(self) -> bool:
-        counts = self._counters.snapshot()
-        return bool(counts["active"] or counts["waiting"])
 
     async def _close_up(self) -> None:
         """The service ends: take everybody who has connected, then drain."""

@@ -124,6 +124,13 @@ class ServerConfig:
     buffers: int = _option(
         64, Integer(1, 65536), "Buffers", "Buffers that each worker sets aside at its start; more at need."
     )
+    busy_poll: int | None = _option(
+        None,
+        Integer(1, 1_000_000, none="off", metavar="US"),
+        "Workers",
+        "After a byte, look for more without sleeping for so many microseconds: lower latency with few "
+        "connections, at the cost of a CPU that is busy so long.",
+    )
     pin_buffers: bool = _option(
         False, Flag(), "Buffers", "Give each session one buffer for its whole life, not one for each read."
     )

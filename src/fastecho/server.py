@@ -15,7 +15,8 @@ from ._accept import Acceptor, runs_on_uvloop
 from ._counters import Counters
 from ._session import SessionGroup
 from ._sockets import Listeners, bind, connection_limit, drop_syns, raise_descriptor_limit, socket_address
-from ._tls import server_context
+from ._spin import SpinningGroup
+from ._tls import HANDSHAKE_TIMEOUT, server_context
 from .config import ServerConfig
 from .stats import Stats
 
@@ -63,6 +64,7 @@ class EchoServer:
         self._listeners = listeners
         self._sockets = list(sockets) if sockets is not None else None
         self._counters = counters
+        self._level = logging.DEBUG if sockets is not None else logging.INFO  # a worker: its supervisor tells
         self._announce = on_room
         self._told = False
         self._group: SessionGroup | None = None
@@ -95,7 +97,7 @@ class EchoServer:
             self._sockets = self._listeners.sockets[0]
         self._addresses = tuple(map(socket_address, self._sockets))
         self._names = [sock.getsockname() for sock in self._sockets]
-        group = self._group = SessionGroup(
+        group = self._group = (SpinningGroup if self.config.busy_poll else SessionGroup)(
             self.config,
             loop,
             direct=runs_on_uvloop(loop),
@@ -115,7 +117,7 @@ class EchoServer:
         )
         await self._acceptor.add(self._sockets)
         self._ticker = loop.call_later(group.interval, self._tick)
-        log.info("serving on %s", ", ".join(self._addresses))
+        log.log(self._level, "serving on %s", ", ".join(self._addresses))
 
     async def close(self, drain: bool = True) -> None:
         """Stop. With `drain`, whatever was received is echoed and sessions end in peace, for at most `drain_timeout`;
@@ -143,7 +145,7 @@ class EchoServer:
         if self._resuming is not None:
             self._resuming.cancel()
         self._group.close()
-        log.info("closed")
+        log.log(self._level, "closed")
         self._closed.set()
 
     async def serve_forever(self) -> None:
@@ -206,6 +208,15 @@ class EchoServer:
             sock.close()
         self._release()
 
+    async def serve_out(self) -> None:
+        """After `stop_accepting`: wait until the last session has ended by itself, for at most `drain_timeout`."""
+        assert self._acceptor is not None
+        latest = time.monotonic() + self.config.drain_timeout
+        await self._acceptor.handed_over()
+        if self.config.tls_cert is not None:  # handshakes under way are not sessions yet
+            await asyncio.sleep(min(HANDSHAKE_TIMEOUT, self.config.drain_timeout))
+        await self._until_empty(latest - time.monotonic())
+
     async def drain(self) -> None:
         """End each session once it has been quiet for `drain_grace`; return when none is left, or after
         `drain_timeout`."""
@@ -235,10 +246,9 @@ class EchoServer:
         assert self._group is not None
         empty = asyncio.Event()
         self._group.on_empty = empty.set
-        if self._group.sessions == 0:
-            return
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(empty.wait(), timeout)
+        if self._group.sessions:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(empty.wait(), timeout)
 
     def _release(self) -> None:
         if self._listeners is not None:

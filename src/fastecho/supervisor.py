@@ -11,7 +11,6 @@ import logging
 import os
 import selectors
 import signal
-import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -36,8 +35,6 @@ START_TIMEOUT = 30.0
 """Seconds that a worker may take from its fork to its ready message."""
 DRAIN_MARGIN = 2.0
 """Seconds beyond `drain_timeout` after which a worker that ought to have ended is killed."""
-KILL_PATIENCE = 0.15
-"""Seconds to wait for killed processes to be gone."""
 
 SAME_SIGNAL = 0.05
 """Seconds in which the signal that stops may come twice: timeout(1) sends it to the process and to its group."""
@@ -76,6 +73,7 @@ class Supervisor:
         self._slots: list[Slot] = []
         self._roll = Roll(self._crew)
         self._ready = self._stopping = False
+        self._stop_signal, self._same_until = signal.SIGTERM, 0.0
         self._exit_code = EX_OK
         self._killed_by: int | None = None
         self._stats: _report.StatsLines | None = None
@@ -106,7 +104,7 @@ class Supervisor:
             _log.info("stopped")
             return self._exit_code
         finally:
-            self._crew.kill_all(KILL_PATIENCE)
+            self._crew.kill_all()
             self._listeners.unlink()
             self._listeners.close()
             self._signals.close()
@@ -159,19 +157,14 @@ class Supervisor:
             if slot.restart_at is not None and slot.restart_at <= now:
                 self._restart(slot)
         if self._stats is not None and self._stats.due <= now:
-            print(self._stats.line(self._crew.shared.totals(), now), file=sys.stderr, flush=True)
+            _report.say(self._stats.line(self._crew.shared.totals(), now))
 
     def _on_signals(self) -> None:
         for number in self._signals.read():
             if number == signal.SIGCHLD:
                 self._crew.reap()
-            elif number in STOP_SIGNALS and not self._stopping:
-                self._stop(signal.Signals(number))
-            elif (number, time.monotonic() < self._same_signal_until) == (self._stop_signal, True):
-                continue
             elif number in STOP_SIGNALS:
-                _log.error("a second %s: ending at once", signal.Signals(number).name)
-                self._killed_by = number
+                self._stop(signal.Signals(number))
             elif number == signal.SIGHUP and self._ready and not self._stopping:
                 _log.info("SIGHUP: replacing the workers one after another")
                 self._roll.request(self._slots)
@@ -212,7 +205,7 @@ class Supervisor:
     def _announce(self) -> None:
         self._ready = True
         addresses = self._listeners.addresses
-        print(_report.ready_line(self._config, addresses, os.getpid()), file=sys.stderr, flush=True)
+        _report.say(_report.ready_line(self._config, addresses, os.getpid()))
         if self._config.ready_fd is not None:
             _report.announce(self._config.ready_fd, addresses)
         if self._config.stats is not None:
@@ -282,9 +275,14 @@ class Supervisor:
     # The end
 
     def _stop(self, number: signal.Signals) -> None:
+        if self._stopping:
+            if number != self._stop_signal or time.monotonic() > self._same_until:
+                _log.error("a second signal, %s: ending at once", number.name)
+                self._killed_by = number
+            return
         _log.info("%s: stopping", number.name)
         self._stopping = True
-        self._stop_signal, self._same_signal_until = number, time.monotonic() + SAME_SIGNAL
+        self._stop_signal, self._same_until = number, time.monotonic() + SAME_SIGNAL
         self._stats = None
         for slot in self._slots:
             slot.restart_at = None

@@ -1,11 +1,15 @@
 """Servers that are wrong in one way each: every one is caught, counted by its kind, and makes the run a failure."""
 
+import socket
 import time
 
 import pytest
 from bench_servers import changed, closing, corrupting, resetting, serving, silent_after
 
 from fastecho.bench import LoadSpec, run_load
+
+# TCP_CORK, or its BSD name: the bytes wait for the FIN and leave in one segment.
+CORK = getattr(socket, "TCP_CORK", None) or getattr(socket, "TCP_NOPUSH", 4)
 
 
 def load(target, **settings):
@@ -95,7 +99,7 @@ def test_reset():
 def test_short_reply():
     with serving(closing(10_500)) as target:
         result = load(target)
-    assert result.errors["short"] > 0
+    assert result.errors["short"] > 0, (result.errors, result.error_details, result.echoes)
     assert "closed by the server after 10500 bytes of echo" in " ".join(result.error_details)
 
 
@@ -131,3 +135,19 @@ def test_tls_sees_the_same(tmp_path):
         with serving(session, tls=context) as target:
             result = load(target, tls_insecure=True, duration=1.0)
         assert result.errors[kind] > 0
+
+
+def test_bytes_and_fin_that_come_together():
+    """One event for both: an edge-triggered reader that stops at the short read would wait for ever."""
+
+    def session(sock):
+        sock.recv(65536)
+        sock.setsockopt(socket.IPPROTO_TCP, CORK, 1)
+        sock.sendall(b"x")
+        sock.shutdown(socket.SHUT_WR)
+        sock.recv(65536)
+
+    with serving(session) as target:
+        result = load(target, verify=False, duration=1.5)
+    assert result.errors["short"] > 0
+    assert result.errors["timeout"] == 0

@@ -20,7 +20,7 @@ from ._hdr cimport Histogram
 from ._plan cimport Connection, Plan, sockaddr_storage
 
 cdef extern from "bench/_poller.h" nogil:
-    int FE_READABLE, FE_WRITABLE, MSG_NOSIGNAL
+    int FE_READABLE, FE_WRITABLE, FE_ENDING, MSG_NOSIGNAL
     ctypedef struct fe_poller:
         pass
     uint64_t fe_now()
@@ -69,7 +69,7 @@ cdef class Engine(Plan):
     cdef void loop(self) noexcept nogil
     cdef void enter(self, int phase) noexcept nogil
     cdef void handle(self, int i, int flags) noexcept nogil
-    cdef void receive(self, int i) noexcept nogil
+    cdef void receive(self, int i, int ending) noexcept nogil
     cdef void complete(self, Connection *c, int i) noexcept nogil
     cdef void flush(self, int i) noexcept nogil
     cdef void queue(self, int i, uint64_t when) noexcept nogil

@@ -1,5 +1,6 @@
 """Checks and copies what an engine is to do into C; see the .pxd."""
 
+cimport cython
 from libc.math cimport log
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
@@ -13,6 +14,7 @@ cdef enum:
 
 
 cdef class Plan:
+    @cython.overflowcheck(False)    # the seed is meant to wrap
     def __cinit__(self, *, int family, str host, int port, sources, int connections, int depth, sizes, bytes table,
                   uint32_t chunk, bint verify, bint churn, double rate, bint poisson, double offset, double timeout,
                   uint64_t seed, int index):
@@ -59,6 +61,7 @@ cdef class Plan:
         free(self.table)
         free(self.inbox)
 
+    @cython.overflowcheck(False)    # and so is the generator
     cdef void next_arrival(self) noexcept nogil:
         cdef uint64_t x = self.random
         if not self.poisson:

@@ -25,6 +25,7 @@
 
 #define FE_READABLE 1
 #define FE_WRITABLE 2
+#define FE_ENDING 4 /* the peer's FIN is queued behind the bytes: no event will come for it again */
 
 static inline uint64_t fe_clock(clockid_t id) {
     struct timespec t;
@@ -126,7 +127,7 @@ static inline void fe_poller_close(fe_poller *p) {
     p->fd = -1;
 }
 static inline int fe_poller_add(fe_poller *p, int fd, int index) {
-    struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLET, .data = {.u32 = (uint32_t)index}};
+    struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data = {.u32 = (uint32_t)index}};
     return epoll_ctl(p->fd, EPOLL_CTL_ADD, fd, &event);
 }
 static inline void fe_poller_want(fe_poller *p, int index, int flags) { (void)p, (void)index, (void)flags; }
@@ -146,7 +147,8 @@ static inline int fe_poller_wait(fe_poller *p, uint64_t timeout_ns) {
 static inline int fe_poller_event(fe_poller *p, int i, int *index) {
     uint32_t events = p->events[i].events;
     *index = (int)p->events[i].data.u32;
-    return (events & (EPOLLIN | EPOLLHUP | EPOLLERR) ? FE_READABLE : 0) | (events & EPOLLOUT ? FE_WRITABLE : 0);
+    return (events & (EPOLLIN | EPOLLHUP | EPOLLERR) ? FE_READABLE : 0) | (events & EPOLLOUT ? FE_WRITABLE : 0) |
+           (events & (EPOLLRDHUP | EPOLLHUP) ? FE_ENDING : 0);
 }
 
 #else

@@ -68,7 +68,9 @@ def rows(report: Report) -> list[tuple[str, str]]:
     found.append(("client CPU", f"{result.client_utilisation:.0%} of a core, {result.client_cpu:.2f} s{each}"))
     if server is not None:
         each = f", {duration(server.cpu / result.echoes)} an echo" if result.echoes else ""
-        found.append(("server CPU", f"{server.utilisation:.0%} of a core, {server.cpu:.2f} s{each}"))
+        share = server.cpu / result.seconds
+        busiest = "" if server.utilisation > 0.98 * share else f" (its busiest thread {server.utilisation:.0%})"
+        found.append(("server CPU", f"{share:.0%} of a core{busiest}, {server.cpu:.2f} s{each}"))
     return found
 
 

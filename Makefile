@@ -19,7 +19,7 @@ lint: $(VENV)/.lint
 
 types: $(VENV)/.test $(VENV)/.types ## mypy strict, and the stubs against the built modules
 	$(BIN)/mypy
-	$(BIN)/stubtest --mypy-config-file pyproject.toml $(patsubst src/fastecho/%.pyx,fastecho.%,$(wildcard src/fastecho/*.pyx))
+	$(BIN)/stubtest --mypy-config-file pyproject.toml $(subst /,.,$(patsubst src/%.pyx,%,$(wildcard src/fastecho/*.pyx src/fastecho/*/*.pyx)))
 
 bench: $(VENV)/.test ## the pytest-benchmark suites
 	$(BIN)/python -m pytest benchmarks --benchmark-only -o addopts= $(ARGS)

@@ -101,7 +101,7 @@ def test_help_fits_80_columns_and_has_its_groups_in_order(help_text: str) -> Non
     lines = help_text.splitlines()
     assert max(map(len, lines)) < 80
     headings = [line for line in lines if line.endswith(":") and not line.startswith(" ")]
-    assert headings == [f"{group}:" for group in (*GROUPS, "Other")]
+    assert headings == [f"{group}:" for group in ("Commands", *GROUPS, "Other")]
 
 
 def test_help_stays_readable_on_a_narrow_terminal(command: Command) -> None:

@@ -11,8 +11,8 @@ from ..errors import EX_FAILURE, EX_OK
 from ._failure import CommandLineError
 
 
-def print_and_exit(text: str) -> NoReturn:
-    """Print `text` and end the command; well, also when the reader has seen enough of it (`| head -1`)."""
+def print_out(text: str) -> None:
+    """Print `text`; a reader who has seen enough of it (`| head -1`) is no error."""
     try:
         print(text, flush=True)
     except OSError as error:
@@ -22,4 +22,9 @@ def print_and_exit(text: str) -> NoReturn:
         if not isinstance(error, BrokenPipeError):
             reason = error.strerror or str(error)
             raise CommandLineError("standard output", f"cannot be written: {reason}", EX_FAILURE) from None
+
+
+def print_and_exit(text: str) -> NoReturn:
+    """Print `text` and end the command well."""
+    print_out(text)
     raise click.exceptions.Exit(EX_OK)

@@ -1,0 +1,1 @@
+"""Benchmarks of fastecho; not part of the package that is installed."""

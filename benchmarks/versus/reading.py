@@ -1,0 +1,84 @@
+"""The honest reading of a record: what misses, where others lead, what the figures cannot say. Sentences only
+from what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from benchmarks.versus import peers
+from benchmarks.versus.ratios import Comparison, compare, typical
+from benchmarks.versus.record import Record
+from benchmarks.versus.tables import comparisons, headline_peers, ratio_text, rows_of
+
+C_FAMILY = ("c", "c++")
+SATURATED = 0.95
+
+
+def missed(record: Record) -> list[Comparison]:
+    """The ratios to hold that were exceeded."""
+    return [
+        found
+        for row in rows_of(record)
+        for name in row.ceilings
+        if (found := compare(record, row, name)).missed
+    ]
+
+
+def unmeasured(record: Record) -> list[Comparison]:
+    """The ratios to hold for which there is no measurement in this record."""
+    return [
+        found
+        for row in rows_of(record)
+        for name in row.ceilings
+        if (found := compare(record, row, name)).ratio is None
+    ]
+
+
+def leads(record: Record, families: Sequence[str]) -> list[Comparison]:
+    """Where a server of these languages is ahead of fastecho."""
+    return [
+        found
+        for found in comparisons(record)
+        if peers.BY_NAME[found.peer].family in families and found.behind
+    ]
+
+
+def line(found: Comparison) -> str:
+    text = f"{found.row.label}: {ratio_text(found.ratio)} of {peers.BY_NAME[found.peer].label}"
+    if found.missed:
+        text += f", to hold {found.ceiling:.2f}"
+    return text if found.certain else text + "; within the spread"
+
+
+def starved(record: Record) -> list[str]:
+    """Rows in which the load could not keep the server's core busy, for whom."""
+    found = []
+    for row in rows_of(record):
+        names = []
+        for name in dict.fromkeys((row.subject, *headline_peers(row))):
+            cells = record.of(row, name)
+            client, server = typical(cells, "client_busy"), typical(cells, "server_busy")
+            bound = client is not None and server is not None and client.median >= SATURATED > server.median
+            if bound and row.figure == "cpu":
+                names.append(peers.BY_NAME[name].label)
+        if names:
+            found.append(f"{row.label}: {', '.join(names)}")
+    return found
+
+
+def sentence(record: Record) -> str:
+    """One sentence for the README."""
+    shown = [
+        found
+        for row in rows_of(record)
+        if row.figure == "cpu"
+        for name in headline_peers(row)
+        if (found := compare(record, row, name)).ratio is not None
+    ]
+    if not shown:
+        return "Nothing was measured."
+    ahead = sum(not found.behind for found in shown)
+    return (
+        f"In {ahead} of {len(shown)} comparisons of CPU per echo with the four peers of the table fastecho "
+        "is level or ahead; where C or C++ leads, docs/performance.md says by how much."
+    )

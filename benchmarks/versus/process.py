@@ -68,6 +68,7 @@ class Server:
             )
         except OSError as error:
             os.close(ready)
+            self._errors.close()
             raise ServerError(f"{peer.name}: cannot start {command[0]}: {error.strerror}") from None
         finally:
             os.sched_setaffinity(0, before)
@@ -129,18 +130,17 @@ class Server:
         return total * 1024
 
     def close(self) -> None:
-        """Ends it with SIGTERM, after a while with SIGKILL, and its descendants with it."""
+        """Ends it with SIGTERM, after a while with SIGKILL; no descendant outlives it."""
         processes = self.processes()
-        if self._process.poll() is None:
-            self._process.terminate()
-            try:
-                self._process.wait(STOP_TIMEOUT)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-                for pid in processes[1:]:
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
+        self._process.terminate()
+        try:
+            self._process.wait(STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        for pid in processes[1:]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self._errors.close()
 
     def __enter__(self) -> Server:

@@ -38,7 +38,7 @@ DIRECTIVES = {
     "cdivision": True,
     "initializedcheck": False,
     "binding": False,
-    "freethreading_compatible": False,
+    "autotestdict": False,
 }
 
 kind = os.environ.get("FASTECHO_BUILD") or "release"
@@ -46,7 +46,7 @@ if kind not in KINDS:
     sys.exit(f"FASTECHO_BUILD={kind}: must be one of {', '.join(KINDS)}")
 chosen = KINDS[kind]
 root = Path(__file__).parent
-headers = [str(path.relative_to(root)) for path in root.glob("src/fastecho/**/*.[hp]*") if path.suffix in (".h", ".pxd")]
+headers = [str(path.relative_to(root)) for end in ("h", "pxd") for path in root.glob(f"src/fastecho/**/*.{end}")]
 extensions = [
     Extension(
         ".".join(path.relative_to(root / "src").with_suffix("").parts),
@@ -63,6 +63,5 @@ setup(
         extensions,
         build_dir=f"build/cython-{kind}-{sys.implementation.cache_tag}",
         compiler_directives={**DIRECTIVES, **chosen["directives"]},
-        show_all_warnings=True,
     ),
 )

@@ -1,0 +1,40 @@
+# Every verb is one line of real work, and .ci/run calls the same ones. PYTHON chooses the interpreter.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN     = $(VENV)/bin
+
+.PHONY: serve test test-all lint types bench wheel clean
+
+serve: $(VENV)/.base ## build, and run the server with four workers
+	$(BIN)/fastecho --workers 4
+
+test: $(VENV)/.test ## the whole suite; ARGS="-k linger" chooses
+	$(BIN)/python -m pytest $(ARGS)
+
+test-all: ## the suite, without its slow tests, on every Python from 3.10 to 3.13 that is here
+	scripts/each-python $(MAKE) test ARGS='-m "not\ slow"'
+
+lint: $(VENV)/.lint
+	$(BIN)/ruff check .
+
+types: $(VENV)/.test $(VENV)/.types ## mypy strict, and the stubs against the built modules
+	$(BIN)/mypy
+	$(BIN)/stubtest --mypy-config-file pyproject.toml $(patsubst src/fastecho/%.pyx,fastecho.%,$(wildcard src/fastecho/*.pyx))
+
+bench: $(VENV)/.test ## the pytest-benchmark suites
+	$(BIN)/python -m pytest benchmarks --benchmark-only -o addopts= $(ARGS)
+
+wheel: $(VENV)/.wheel ## sdist, and the wheel built from it
+	$(BIN)/python -m build
+
+clean:
+	rm -rf build dist src/*.egg-info src/fastecho/*.so src/fastecho/*/*.so $(VENV)
+
+SOURCES = pyproject.toml setup.py $(wildcard src/fastecho/*.p[yx]* src/fastecho/*/*.p[yx]* src/fastecho/*.h)
+
+$(BIN)/python: ; @scripts/make-venv $(PYTHON) $(VENV)
+$(VENV)/.base: $(BIN)/python $(SOURCES) ; $(BIN)/pip install -q -e . && touch $@
+$(VENV)/.test: $(BIN)/python $(SOURCES) ; $(BIN)/pip install -q -e '.[test]' && touch $@ $(VENV)/.base
+$(VENV)/.lint: $(BIN)/python ; $(BIN)/pip install -q ruff && touch $@
+$(VENV)/.types: $(BIN)/python ; $(BIN)/pip install -q mypy && touch $@
+$(VENV)/.wheel: $(BIN)/python ; $(BIN)/pip install -q build && touch $@

@@ -1,0 +1,62 @@
+"""fastecho: the echo server for people who build and test network software.
+
+The names are loaded when they are first used: `import fastecho` alone costs next to nothing, which matters in the test
+suites of others.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from ._version import __version__
+
+if TYPE_CHECKING:
+    from .config import ServerConfig as ServerConfig
+    from .errors import AddressError as AddressError
+    from .errors import AddressInUseError as AddressInUseError
+    from .errors import ConfigError as ConfigError
+    from .errors import ConfigFileError as ConfigFileError
+    from .errors import CrashLoopError as CrashLoopError
+    from .errors import FastechoError as FastechoError
+    from .errors import MissingExtraError as MissingExtraError
+    from .errors import PermissionDeniedError as PermissionDeniedError
+    from .errors import TLSError as TLSError
+    from .errors import WorkerStartError as WorkerStartError
+    from .server import EchoServer as EchoServer
+    from .stats import Stats as Stats
+    from .supervisor import run as run
+    from .thread import ThreadServer as ThreadServer
+    from .thread import serve as serve
+
+_HOMES = {
+    "config": ("ServerConfig",),
+    "errors": (
+        "AddressError",
+        "AddressInUseError",
+        "ConfigError",
+        "ConfigFileError",
+        "CrashLoopError",
+        "FastechoError",
+        "MissingExtraError",
+        "PermissionDeniedError",
+        "TLSError",
+        "WorkerStartError",
+    ),
+    "server": ("EchoServer",),
+    "stats": ("Stats",),
+    "supervisor": ("run",),
+    "thread": ("ThreadServer", "serve"),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = ["__version__", *_HOME]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f".{_HOME[name]}", __name__), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

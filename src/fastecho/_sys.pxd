@@ -1,0 +1,28 @@
+"""Declarations of libc and of the platform: what _compat.h gives, under the names that the code uses."""
+
+from libc.stdint cimport uint64_t
+
+
+cdef extern from "_compat.h" nogil:
+    const char* FE_BUILD
+    int FE_SEND_FLAGS
+    void FE_ASSERT(bint condition)
+    void FE_FENCE()
+    bint fe_would_block(int error)
+    long fe_unacknowledged(int fd)
+    void fe_close_means_reset(int fd)
+    void* fe_map(size_t size)
+
+
+cdef extern from "<sys/socket.h>" nogil:
+    ssize_t send(int fd, const void* data, size_t size, int flags)
+    int shutdown(int fd, int how)
+    int SHUT_WR
+
+
+cdef extern from "<sys/mman.h>" nogil:
+    int munmap(void* address, size_t size)
+
+
+cdef extern from "<unistd.h>" nogil:
+    int getpagesize()

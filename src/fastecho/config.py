@@ -1,0 +1,227 @@
+"""`ServerConfig`: every option of the server, with its default, its bounds and its help text, once.
+
+The command line, the `FASTECHO_*` environment variables, the keys of the configuration file and the keyword
+arguments of `EchoServer` and `serve()` are all made from the fields below; `options()` lists them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from functools import cache
+from typing import Any, Final, Literal
+
+from ._parse import Choice, Flag, Integer, Kind, Seconds, Size, Text, Workers, show_size
+from ._text import (
+    check_hosts,
+    check_path,
+    check_terminator,
+    read_terminator,
+    write_terminator,
+)
+from ._unix import LONGEST_PATH
+from .errors import ConfigError
+
+__all__ = ["GROUPS", "Option", "ServerConfig", "options"]
+
+# The order in which help shows them.
+GROUPS: Final = ("Listening", "Echo", "Workers", "Limits and time-outs", "Buffers", "TLS", "Logging")
+
+_DAY: Final = 86400.0
+_MILLISECOND: Final = 0.001
+# What a worker sets aside at its start (buffers x buffer_size). More is a slip of the pen, not a need.
+_MOST_POOL: Final = 16 << 30
+_FILE: Final = Text("FILE", check_path(), optional=True)
+
+
+def _option(default: Any, kind: Kind, group: str, help: str) -> Any:
+    return field(default=default, metadata={"kind": kind, "group": group, "help": help})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServerConfig:
+    """The configuration of a server: immutable, hashable, checked when it is made.
+
+    Times are seconds and sizes are bytes. Paths may be `os.PathLike` and are kept as `str`. `workers` may be
+    `"auto"` and is kept as the number of CPUs that this process may use. Where `unix` is given, `host` and
+    `port` are not used.
+
+    Raises:
+        ConfigError: an option has the wrong type, is out of its bounds, or does not go with another one.
+    """
+
+    host: str = _option(
+        "127.0.0.1",
+        Text("HOST[,...]", check_hosts),
+        "Listening",
+        "Addresses or names to listen on, separated by commas; * is all interfaces, IPv4 and IPv6.",
+    )
+    port: int = _option(8007, Integer(0, 65535), "Listening", "TCP port; 0 takes a free one.")
+    unix: str | None = _option(
+        None,
+        Text("PATH", check_path(LONGEST_PATH), optional=True),
+        "Listening",
+        "Listen on a UNIX stream socket at this path, instead of TCP.",
+    )
+    backlog: int = _option(
+        4096, Integer(1, 65535), "Listening", "Connections that may wait to be accepted, on each socket."
+    )
+    ready_fd: int | None = _option(
+        None,
+        Integer(1, 1_048_575, none="off"),
+        "Listening",
+        "Write each address and a newline to this open descriptor once the server is ready.",
+    )
+    terminator: bytes | None = _option(
+        b"\0",
+        Text("TEXT", check_terminator, read=read_terminator, write=write_terminator, none="none"),
+        "Echo",
+        r"What ends a session: text with \0 \r \n \t \\ \xNN, or hex:0d0a; none for plain echo (RFC 862).",
+    )
+    match: Literal["tail", "anywhere"] = _option(
+        "tail",
+        Choice("tail", "anywhere"),
+        "Echo",
+        "Where the terminator counts: at the end of what was read so far, or anywhere in the stream.",
+    )
+    workers: int = _option(1, Workers(1, 512), "Workers", "Processes that serve; auto is one for each usable CPU.")
+    max_connections: int | None = _option(
+        None,
+        Integer(1, 1_000_000, none="auto"),
+        "Limits and time-outs",
+        "Connections served at once, by all workers together; more wait in the backlog. "
+        "auto is what the descriptor limit allows.",
+    )
+    idle_timeout: float | None = _option(
+        None,
+        Seconds(_MILLISECOND, _DAY, none="off"),
+        "Limits and time-outs",
+        "End a session that has received nothing for so long.",
+    )
+    write_timeout: float = _option(
+        30.0,
+        Seconds(_MILLISECOND, _DAY),
+        "Limits and time-outs",
+        "Reset a peer that takes none of the bytes due to it for so long.",
+    )
+    linger_timeout: float = _option(
+        2.0,
+        Seconds(_MILLISECOND, _DAY),
+        "Limits and time-outs",
+        "Wait so long for the peer to close, once it has everything.",
+    )
+    drain_timeout: float = _option(
+        10.0,
+        Seconds(_MILLISECOND, _DAY),
+        "Limits and time-outs",
+        "At a stop, reset the sessions that are left after so long.",
+    )
+    drain_grace: float = _option(
+        0.2,
+        Seconds(0.0, _DAY),
+        "Limits and time-outs",
+        "At a stop, end a session that has been quiet for so long.",
+    )
+    buffer_size: int = _option(65536, Size(512, 16 << 20), "Buffers", "Size of a buffer: the most that one read takes.")
+    buffers: int = _option(
+        64, Integer(1, 65536), "Buffers", "Buffers that each worker sets aside at its start; more at need."
+    )
+    pin_buffers: bool = _option(
+        False, Flag(), "Buffers", "Give each session one buffer for its whole life, not one for each read."
+    )
+    tls_cert: str | None = _option(None, _FILE, "TLS", "Serve TLS with this certificate chain (PEM).")
+    tls_key: str | None = _option(
+        None, _FILE, "TLS", "Private key of the certificate (PEM), unless it is in the same file."
+    )
+    tls_client_ca: str | None = _option(
+        None, _FILE, "TLS", "Accept only clients with a certificate signed by one of these CAs (PEM)."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = _option(
+        "info",
+        Choice("debug", "info", "warning", "error"),
+        "Logging",
+        "debug tells the life of each session too.",
+    )
+    log_format: Literal["text", "json"] = _option(
+        "text", Choice("text", "json"), "Logging", "Lines for people, or one JSON object a line."
+    )
+    stats: float | None = _option(
+        None,
+        Seconds(0.1, _DAY, none="off"),
+        "Logging",
+        "Print a line of counts and rates every so often.",
+    )
+
+    def __post_init__(self) -> None:
+        for option in options():
+            object.__setattr__(self, option.name, option.check(getattr(self, option.name)))
+        for name in ("tls_key", "tls_client_ca"):
+            if getattr(self, name) is not None and self.tls_cert is None:
+                raise ConfigError(name, getattr(self, name), "needs a certificate beside it: tls_cert")
+        if self.buffers * self.buffer_size > _MOST_POOL:
+            most = f"must be at most {_MOST_POOL // self.buffer_size} with a buffer_size of "
+            raise ConfigError("buffers", self.buffers, most + show_size(self.buffer_size))
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One field of `ServerConfig`, under the names that it has everywhere."""
+
+    name: str
+    default: Any
+    kind: Kind
+    group: str
+    help: str
+
+    @property
+    def flag(self) -> str:
+        """Its name on the command line, such as `--buffer-size`."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        """Its name in the environment, such as `FASTECHO_BUFFER_SIZE`."""
+        return "FASTECHO_" + self.name.upper()
+
+    def parse(self, text: str) -> Any:
+        """The value that `text` stands for. Raises ConfigError when it stands for none."""
+        try:
+            return self.kind.parse(text)
+        except ValueError as error:
+            raise ConfigError(self.name, text, str(error)) from None
+
+    def load(self, value: Any) -> Any:
+        """The value of a TOML key: strings are read as text, the rest must be the value itself."""
+        try:
+            return self.kind.load(value)
+        except ValueError as error:
+            raise ConfigError(self.name, value, str(error)) from None
+
+    def check(self, value: Any) -> Any:
+        """`value` as the configuration keeps it. Raises ConfigError."""
+        try:
+            return self.kind.check(value)
+        except ValueError as error:
+            raise ConfigError(self.name, value, str(error)) from None
+
+    def show(self, value: Any) -> str:
+        """`value` in human units, in a form that `parse` takes; empty where there is nothing to show."""
+        return self.kind.show(value)
+
+
+@cache
+def options() -> tuple[Option, ...]:
+    """Every option of the server, in the order in which help shows them."""
+    found = []
+    for each in fields(ServerConfig):
+        about: Mapping[str, Any] = each.metadata
+        found.append(Option(each.name, each.default, about["kind"], about["group"], about["help"]))
+    return tuple(sorted(found, key=lambda option: GROUPS.index(option.group)))
+
+
+def _document() -> str:
+    lines = [(ServerConfig.__doc__ or "").rstrip(), "", "    Attributes:"]
+    for option in options():
+        lines.append(f"        {option.name}: {option.help} Default: {option.default!r}.")
+    return "\n".join([*lines, "    "])
+
+
+ServerConfig.__doc__ = _document()

@@ -1,0 +1,118 @@
+"""The errors that fastecho raises on purpose, and the exit code that each one means.
+
+Every one of them prints as one line that says what is wrong and what would do; the command line shows that
+line and nothing else. Each is also the built-in exception that a caller would expect (`ValueError`,
+`OSError`, ...), so code that knows nothing of fastecho catches it too.
+"""
+
+from typing import Final
+
+__all__ = [
+    "EX_ADDRESS_IN_USE",
+    "EX_CONFIG",
+    "EX_CRASH_LOOP",
+    "EX_FAILURE",
+    "EX_OK",
+    "EX_PERMISSION",
+    "EX_USAGE",
+    "AddressError",
+    "AddressInUseError",
+    "ConfigError",
+    "ConfigFileError",
+    "CrashLoopError",
+    "FastechoError",
+    "MissingExtraError",
+    "PermissionDeniedError",
+    "TLSError",
+    "WorkerStartError",
+]
+
+# Those of sysexits.h where it has one for the case; a second signal ends the process with 128 + its number.
+EX_OK: Final = 0
+EX_FAILURE: Final = 1
+EX_USAGE: Final = 2
+EX_ADDRESS_IN_USE: Final = 69
+EX_CRASH_LOOP: Final = 70
+EX_PERMISSION: Final = 77
+EX_CONFIG: Final = 78
+
+_LONGEST_VALUE = 80
+
+
+def show_value(value: object) -> str:
+    """`value` as a message shows it: on one line, quoted only where that helps, cut when it is long."""
+    if isinstance(value, str):
+        plain = value.isascii() and value.isprintable() and " " not in value and value != ""
+        text = value if plain else repr(value)
+    else:
+        text = " ".join(repr(value).split())
+    return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 3] + "..."
+
+
+class FastechoError(Exception):
+    """The base of them all. `exit_code` is what the process exits with when nobody catches the error."""
+
+    exit_code: int = EX_FAILURE
+
+
+class ConfigError(FastechoError, ValueError):
+    """An option has a value that will not do, by itself or beside another option.
+
+    Attributes:
+        option: the Python name of the option, such as `buffer_size`.
+        value: the value as it was given.
+        must: what would do, such as `must be between 512 B and 16 MiB`.
+    """
+
+    exit_code = EX_CONFIG
+
+    def __init__(self, option: str, value: object, must: str) -> None:
+        super().__init__(option, value, must)
+        self.option = option
+        self.value = value
+        self.must = must
+
+    def __str__(self) -> str:
+        return f"{self.option} {show_value(self.value)}: {self.must}"
+
+
+class ConfigFileError(FastechoError, ValueError):
+    """The configuration file cannot be read, is not TOML, or holds a key that is no option."""
+
+    exit_code = EX_CONFIG
+
+
+class AddressInUseError(FastechoError, OSError):
+    """Another process listens on the address already, or something that is no stale socket is at the path."""
+
+    exit_code = EX_ADDRESS_IN_USE
+
+
+class AddressError(FastechoError, OSError):
+    """The address cannot be resolved, or is none of this machine's."""
+
+
+class PermissionDeniedError(FastechoError, PermissionError):
+    """The system refuses the address to this user: a port below 1024, or a directory that is not writable."""
+
+    exit_code = EX_PERMISSION
+
+
+class TLSError(FastechoError, OSError):
+    """A certificate or key cannot be read, is not PEM, or does not match its counterpart."""
+
+    exit_code = EX_CONFIG
+
+
+class WorkerStartError(FastechoError):
+    """A worker could not start; the line says why. Nothing is started again for it."""
+
+
+class CrashLoopError(FastechoError):
+    """Every worker died again and again, and the supervisor gave up."""
+
+    exit_code = EX_CRASH_LOOP
+
+
+class MissingExtraError(FastechoError, ImportError):
+    """A feature needs a package that is not installed; the line says which extra brings it."""

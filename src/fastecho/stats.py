@@ -1,0 +1,52 @@
+"""Snapshots of the counters, for people and programs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+__all__ = ["Stats"]
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """What a server has done so far. Counts never go back; the last four can fall again.
+
+    Attributes:
+        accepted: connections accepted.
+        bytes_in: bytes received.
+        bytes_out: bytes handed to the kernel.
+        bytes_discarded: bytes received after the end of a session was decided.
+        reads: reads that brought bytes.
+        pauses: times a session stopped reading because the peer did not take its echo.
+        yields: times a session let the others have a turn.
+        tails_copied: unsent rests that were copied out because no buffer could be had.
+        linger_timeouts: sessions closed because the peer did not close in `linger_timeout`.
+        ends: ended sessions by cause: eof, terminator, reset, idle, write_timeout, drain, drain_timeout,
+            error, refused.
+        active: sessions being served now.
+        waiting: connections accepted but not served until there is room (`max_connections`).
+        buffers_total: buffers allocated now.
+        buffers_in_use: of those, how many hold bytes not sent yet (with `pin_buffers`: belong to a session).
+    """
+
+    accepted: int
+    bytes_in: int
+    bytes_out: int
+    bytes_discarded: int
+    reads: int
+    pauses: int
+    yields: int
+    tails_copied: int
+    linger_timeouts: int
+    ends: Mapping[str, int]
+    active: int
+    waiting: int
+    buffers_total: int
+    buffers_in_use: int
+
+    @classmethod
+    def from_counters(cls, counters: Mapping[str, int]) -> Stats:
+        """The snapshot of `counters`, a mapping with the names of `fastecho._counters.COUNTERS`."""
+        ends = {name[4:]: count for name, count in counters.items() if name.startswith("end_")}
+        return cls(ends=ends, **{name: n for name, n in counters.items() if not name.startswith("end_")})

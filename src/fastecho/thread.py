@@ -1,0 +1,115 @@
+"""`serve()`: an EchoServer in a thread with a loop of its own, beside any code: sync, asyncio or trio."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine
+from types import TracebackType
+from typing import Any
+
+from ._sockets import bind
+from .config import ServerConfig
+from .server import EchoServer
+from .stats import Stats
+
+__all__ = ["ThreadServer", "serve"]
+
+_MARGIN = 5.0
+"""Seconds beyond the server's own bounds for its thread to end."""
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop
+    except ImportError:  # no wheel and no compiler for this platform: slower, but the same server
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+class ThreadServer:
+    """A running server; what `serve` gives. All of it may be used from any thread."""
+
+    def __init__(self, config: ServerConfig) -> None:
+        listeners = bind(config)  # here, so that whoever calls gets the error, and the address is there at once
+        self._loop = _new_loop()
+        self._server = EchoServer(config, listeners=listeners)
+        self._thread = threading.Thread(target=self._run, name="fastecho", daemon=True)
+        self._closing = threading.Lock()
+        self._open = True
+        self._thread.start()
+        try:
+            self._call(self._server.start())
+        except BaseException:
+            listeners.close()
+            listeners.unlink()
+            self._end()
+            raise
+
+    @property
+    def address(self) -> Any:
+        """(host, port) of the first listener, or the path of the UNIX socket."""
+        return self._server.address
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """All listeners, like `tcp://127.0.0.1:8007` or `unix:/run/echo.sock`."""
+        return self._server.addresses
+
+    @property
+    def stats(self) -> Stats:
+        """A snapshot of the counters."""
+        return self._server.stats
+
+    def close(self, drain: bool = False) -> None:
+        """Stop, and wait for it. Sessions that are left are reset, or with `drain` ended in peace, for at most
+        `drain_timeout`. May be called again."""
+        with self._closing:
+            if self._open:
+                self._open = False
+                try:
+                    self._call(self._server.close(drain))
+                finally:
+                    self._end()
+
+    def __enter__(self) -> ThreadServer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_forever()
+        finally:
+            self._loop.close()
+
+    def _call(self, work: Coroutine[Any, Any, None]) -> None:
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(self._server.config.drain_timeout + _MARGIN)
+
+    def _end(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(_MARGIN)
+
+
+def serve(config: ServerConfig | None = None, **options: Any) -> ThreadServer:
+    """Start a server in a thread of its own; it is bound, listening and serving when this returns.
+
+    Args:
+        config: the options; made from `options` if it is not given.
+        options: those of `ServerConfig`, as keywords.
+
+    Raises:
+        ConfigError: an option is wrong.
+        AddressInUseError, AddressError, PermissionDeniedError: the address cannot be had.
+        TLSError: the certificate cannot be loaded.
+
+        >>> with serve(port=0) as server:
+        ...     client = socket.create_connection(server.address)
+    """
+    if config is not None and options:
+        raise TypeError(f"give either config or options, not both: {', '.join(options)}")
+    return ThreadServer(config if config is not None else ServerConfig(**options))

@@ -1,0 +1,362 @@
+"""`ServerConfig`: defaults, bounds, wrong types, combinations, and the text form of every value."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+from dataclasses import FrozenInstanceError, fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastecho._parse import show_seconds, show_size, usable_cpus
+from fastecho._text import read_terminator, write_terminator
+from fastecho._unix import LONGEST_PATH
+from fastecho.config import GROUPS, Option, ServerConfig, options
+from fastecho.errors import ConfigError, FastechoError
+
+BY_NAME = {option.name: option for option in options()}
+
+# name: (lowest, highest) allowed, and the nearest values beyond
+BOUNDS: dict[str, tuple[Any, Any, Any, Any]] = {
+    "port": (0, 65535, -1, 65536),
+    "backlog": (1, 65535, 0, 65536),
+    "ready_fd": (1, 1_048_575, 0, 1_048_576),
+    "workers": (1, 512, 0, 513),
+    "max_connections": (1, 1_000_000, 0, 1_000_001),
+    "idle_timeout": (0.001, 86400.0, 0.0, 86400.5),
+    "write_timeout": (0.001, 86400.0, 0.0, 86400.5),
+    "linger_timeout": (0.001, 86400.0, -1.0, 86400.5),
+    "drain_timeout": (0.001, 86400.0, 0.0, float("inf")),
+    "drain_grace": (0.0, 86400.0, -0.001, 86400.5),
+    "buffer_size": (512, 16 << 20, 511, (16 << 20) + 1),
+    "buffers": (1, 65536, 0, 65537),
+    "stats": (0.1, 86400.0, 0.05, float("nan")),
+}
+
+WRONG_TYPES: list[tuple[str, Any]] = [
+    ("host", 7),
+    ("host", None),
+    ("host", ["127.0.0.1"]),
+    ("port", "x"),
+    ("port", "8007"),
+    ("port", 8007.0),
+    ("port", True),
+    ("port", None),
+    ("unix", 7),
+    ("workers", True),
+    ("workers", "many"),
+    ("workers", None),
+    ("terminator", "\0"),
+    ("terminator", 0),
+    ("match", None),
+    ("match", b"tail"),
+    ("buffer_size", "64KiB"),
+    ("buffer_size", 65536.0),
+    ("pin_buffers", 1),
+    ("pin_buffers", "yes"),
+    ("max_connections", "auto"),
+    ("idle_timeout", "off"),
+    ("write_timeout", None),
+    ("write_timeout", True),
+    ("tls_cert", 7),
+    ("log_level", 10),
+    ("log_format", "xml"),
+    ("stats", "1s"),
+]
+
+
+def message_of(**given: Any) -> str:
+    with pytest.raises(ConfigError) as caught:
+        ServerConfig(**given)
+    text = str(caught.value)
+    assert "\n" not in text
+    assert text.startswith(f"{caught.value.option} ")
+    return text
+
+
+def test_defaults_are_valid_and_are_those_of_the_options() -> None:
+    config = ServerConfig()
+    for option in options():
+        assert getattr(config, option.name) == option.default
+
+
+def test_options_are_all_the_fields_once() -> None:
+    assert sorted(option.name for option in options()) == sorted(each.name for each in fields(ServerConfig))
+    assert all(option.help and option.group in GROUPS for option in options())
+
+
+def test_docstring_tells_every_option_and_its_default() -> None:
+    for option in options():
+        assert f"{option.name}: {option.help} Default: {option.default!r}." in (ServerConfig.__doc__ or "")
+
+
+def test_names_of_an_option() -> None:
+    assert BY_NAME["buffer_size"].flag == "--buffer-size"
+    assert BY_NAME["buffer_size"].variable == "FASTECHO_BUFFER_SIZE"
+
+
+def test_config_is_frozen_hashable_and_picklable() -> None:
+    config = ServerConfig(port=0, terminator=b"\r\n", idle_timeout=3)
+    assert pickle.loads(pickle.dumps(config)) == config
+    assert len({config, replace(config), ServerConfig()}) == 2
+    with pytest.raises(FrozenInstanceError):
+        config.port = 1  # type: ignore[misc]
+
+
+def test_an_unknown_option_is_a_type_error() -> None:
+    with pytest.raises(TypeError, match="prot"):
+        ServerConfig(prot=0)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+def test_bounds_are_inclusive_and_told(name: str) -> None:
+    low, high, below, above = BOUNDS[name]
+    size: dict[str, Any] = {"buffer_size": 4096} if name == "buffers" else {}
+    for value in (low, high):
+        assert getattr(ServerConfig(**{name: value}, **size), name) == value
+    for value in (below, above):
+        assert "must be between" in message_of(**{name: value}, **size)
+
+
+def test_every_number_has_its_bounds_tested() -> None:
+    assert {name for name, option in BY_NAME.items() if hasattr(option.kind, "low")} == set(BOUNDS)
+
+
+def test_bound_of_a_size_is_told_in_human_units() -> None:
+    assert message_of(buffer_size=7) == "buffer_size 7: must be between 512 B and 16 MiB"
+
+
+def test_bound_of_a_time_tells_the_word_for_none() -> None:
+    assert message_of(idle_timeout=0) == "idle_timeout 0: must be between 1 ms and 24 h, or off"
+
+
+@pytest.mark.parametrize(("name", "value"), WRONG_TYPES)
+def test_wrong_type_is_one_clear_line(name: str, value: Any) -> None:
+    assert "must be" in message_of(**{name: value})
+
+
+def test_text_terminator_from_python_is_told_to_be_bytes() -> None:
+    assert message_of(terminator="\0") == r"terminator '\x00': must be bytes, 1 to 64 of them, not str"
+
+
+def test_config_error_is_a_value_error_that_survives_pickling() -> None:
+    error = ConfigError("port", "x", "must be a number")
+    copy = pickle.loads(pickle.dumps(error))
+    assert issubclass(ConfigError, FastechoError)
+    assert issubclass(ConfigError, ValueError)
+    assert (str(copy), copy.option, copy.value, copy.must) == ("port x: must be a number", "port", "x", error.must)
+
+
+def test_long_and_multi_line_values_stay_one_short_line() -> None:
+    text = message_of(host="a\nb" * 1000)
+    assert len(text) < 250
+    assert r"a\nb" in text
+
+
+def test_workers_auto_is_the_number_of_usable_cpus() -> None:
+    assert ServerConfig(workers="auto").workers == usable_cpus()  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs CPU affinity")
+def test_usable_cpus_respects_affinity() -> None:
+    before = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(before)})
+        assert ServerConfig(workers="auto").workers == 1  # type: ignore[arg-type]
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@pytest.mark.parametrize("name", ["tls_key", "tls_client_ca"])
+def test_tls_file_without_certificate_is_refused(name: str) -> None:
+    assert message_of(**{name: "x.pem"}) == f"{name} x.pem: needs a certificate beside it: tls_cert"
+    with_cert: dict[str, Any] = {"tls_cert": "c.pem", name: "x.pem"}
+    assert getattr(ServerConfig(**with_cert), name) == "x.pem"
+
+
+def test_preallocation_of_more_than_any_machine_needs_is_refused() -> None:
+    assert "at most 1024 with a buffer_size of 16 MiB" in message_of(buffers=1025, buffer_size=16 << 20)
+    ServerConfig(buffers=1024, buffer_size=16 << 20)
+
+
+def test_unix_path_is_as_long_as_the_kernel_allows() -> None:
+    longest = "/" + "x" * (LONGEST_PATH - 1)
+    assert ServerConfig(unix=longest).unix == longest
+    # Bytes count, not characters.
+    assert f"at most {LONGEST_PATH} bytes" in message_of(unix=longest[:-1] + "é")
+
+
+@pytest.mark.parametrize("path", ["", "a\0b"])
+@pytest.mark.parametrize("name", ["unix", "tls_cert"])
+def test_path_that_no_system_takes_is_refused(name: str, path: str) -> None:
+    message_of(**{name: path})
+
+
+def test_path_objects_become_text() -> None:
+    assert ServerConfig(unix=Path("/run/echo")).unix == "/run/echo"  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("host", "kept"),
+    [
+        ("127.0.0.1", "127.0.0.1"),
+        ("127.0.0.1, ::1", "127.0.0.1,::1"),
+        ("[::1]", "::1"),
+        ("fe80::1%eth0", "fe80::1%eth0"),
+        ("localhost.,localhost.", "localhost."),
+        ("*", "*"),
+        ("bücher.example", "bücher.example"),
+    ],
+)
+def test_hosts_are_kept_tidy(host: str, kept: str) -> None:
+    assert ServerConfig(host=host).host == kept
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "",
+        ",",
+        "a,,b",
+        "*,::1",
+        "127.0.0.1:80",
+        "[::1]:80",
+        "a b",
+        "a\0b",
+        "a..b",
+        ".",
+        "x" * 64,
+        "ü" * 70,
+        "label." * 50,
+    ],
+)
+def test_hosts_that_the_resolver_would_choke_on_are_refused(host: str) -> None:
+    message_of(host=host)
+
+
+@pytest.mark.parametrize("terminator", [b"x", b"\0" * 64, bytearray(b"\r\n"), memoryview(b"END")])
+def test_terminator_becomes_bytes(terminator: Any) -> None:
+    kept = ServerConfig(terminator=terminator).terminator
+    assert type(kept) is bytes
+    assert kept == bytes(terminator)
+
+
+@pytest.mark.parametrize("terminator", [b"", b"x" * 65])
+def test_terminator_of_no_or_too_many_bytes_is_refused(terminator: bytes) -> None:
+    assert "1 to 64 bytes" in message_of(terminator=terminator)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        (r"\0", b"\0"),
+        (r"\r\n", b"\r\n"),
+        (r"\t\\\x41", b"\t\\A"),
+        (r"\0x", b"\0x"),
+        ("hex:0d0a", b"\r\n"),
+        ("hex:0D 0A", b"\r\n"),
+        ("END", b"END"),
+        (" ", b" "),
+        ("é", b"\xc3\xa9"),
+        ("\udcff", b"\xff"),
+        ("\n", b"\n"),
+        ("None", b"None"),
+        ("none", None),
+    ],
+)
+def test_terminator_text(text: str, value: bytes | None) -> None:
+    assert BY_NAME["terminator"].parse(text) == value
+
+
+@pytest.mark.parametrize("text", [r"\q", "\\", r"\x4", r"\xg0", r"\012", "hex:0", "hex:zz", "\ud800"])
+def test_terminator_text_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError):
+        BY_NAME["terminator"].parse(text)
+
+
+@given(st.binary(min_size=1, max_size=64))
+def test_every_terminator_can_be_written_and_read_again(terminator: bytes) -> None:
+    assert read_terminator(write_terminator(terminator)) == terminator
+    assert BY_NAME["terminator"].parse(write_terminator(terminator)) == terminator
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("65536", 65536),
+        ("64KiB", 65536),
+        ("64 kib", 65536),
+        ("64k", 65536),
+        ("1M", 1 << 20),
+        ("1MiB", 1 << 20),
+        ("512B", 512),
+        ("007", 7),
+        ("-1", -1),
+    ],
+)
+def test_size_text(text: str, value: int) -> None:
+    assert BY_NAME["buffer_size"].parse(text) == value
+
+
+@pytest.mark.parametrize("text", ["", "x", "64KB", "64MB", "1.5MiB", "0x200", "64 Ki B", "६४", "1_000"])
+def test_size_text_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="must be a size, such as 65536, 64KiB or 1MiB"):
+        BY_NAME["buffer_size"].parse(text)
+
+
+@pytest.mark.parametrize("name", ["port", "buffer_size"])
+def test_number_of_thousands_of_digits_is_out_of_range_and_nothing_worse(name: str) -> None:
+    with pytest.raises(ConfigError, match="must be between"):
+        BY_NAME[name].check(BY_NAME[name].parse("9" * 5000))
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("2", 2.0),
+        ("0.25", 0.25),
+        (".5", 0.5),
+        ("200ms", 0.2),
+        ("2s", 2.0),
+        ("5m", 300.0),
+        ("5 min", 300.0),
+        ("1h", 3600.0),
+        ("off", None),
+        ("-1", -1.0),
+    ],
+)
+def test_time_text(text: str, value: float | None) -> None:
+    assert BY_NAME["idle_timeout"].parse(text) == value
+
+
+@pytest.mark.parametrize("text", ["", "x", "2d", "1e3", "nan", "inf", "1:30", "2 s s"])
+def test_time_text_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="must be a time"):
+        BY_NAME["idle_timeout"].parse(text)
+
+
+@pytest.mark.parametrize("option", options(), ids=lambda option: option.name)
+def test_default_as_help_shows_it_reads_as_the_default(option: Option) -> None:
+    if shown := option.show(option.default):
+        assert option.check(option.parse(shown)) == option.default
+
+
+@given(st.integers(512, 16 << 20))
+def test_every_size_can_be_shown_and_read_again(size: int) -> None:
+    assert BY_NAME["buffer_size"].parse(show_size(size)) == size
+
+
+@given(st.floats(0.001, 86400).map(lambda seconds: round(seconds, 4)))
+def test_every_time_can_be_shown_and_read_again(seconds: float) -> None:
+    assert BY_NAME["write_timeout"].parse(show_seconds(seconds)) == seconds
+
+
+@given(st.sampled_from(options()), st.text())
+def test_no_text_raises_anything_but_a_config_error(option: Option, text: str) -> None:
+    with contextlib.suppress(ConfigError):
+        option.check(option.parse(text))

@@ -1,0 +1,99 @@
+"""The hot functions take no Python path: held over the C that Cython makes of them.
+
+`cython -a` scores each source line by the calls into the Python C API that it compiles to; 0 is pure C. In the functions
+below every line scores 0 but those on the short list, each with its reason.
+"""
+
+import re
+from pathlib import Path
+
+import pytest
+from Cython.Compiler.Main import CompilationOptions, compile
+
+import fastecho
+
+SOURCE = Path(fastecho.__file__).parent
+
+# (file, function): the lines that may touch Python, by a part of their text, and why.
+HOT = {
+    ("_session.pyx", "def get_buffer"): {
+        "def get_buffer": "called from Python",
+        "return <object>self.reading.view": "one reference to a memoryview that exists already",
+    },
+    ("_session.pyx", "def buffer_updated"): {
+        "def buffer_updated": "called from Python with an int",
+        "raise ValueError": "a caller's mistake; never taken by a loop",
+        "self.process(slot, nbytes)": "checks for an exception of the unlikely paths",
+    },
+    ("_session.pyx", "cdef int process"): {
+        "return self.not_open(size)": "an unlikely path, which may raise",
+        "return self.yield_share()": "an unlikely path, which may raise",
+        "return self.broken(errno)": "an unlikely path, which may raise",
+        "self.send_rest(slot, sent, due)": "an unlikely path, which may raise",
+        "return self.finish(TERMINATOR)": "once a session, which may raise",
+        "cdef int process": "the traceback of those",
+    },
+    ("_scan.pxd", "cdef inline Py_ssize_t scan("): {},
+    ("_scan.pxd", "cdef inline Py_ssize_t scan_tail"): {},
+    ("_scan.pxd", "cdef inline Py_ssize_t scan_anywhere"): {},
+    ("_scan.pxd", "cdef inline unsigned int pattern_step"): {},
+}
+
+
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory):
+    """The C of the session module, with the line of source that each part was made from."""
+    target = tmp_path_factory.mktemp("c") / "_session.c"
+    directives = {"language_level": 3, "boundscheck": False, "wraparound": False, "cdivision": True,
+                  "initializedcheck": False, "binding": False}
+    options = CompilationOptions(compiler_directives=directives, output_file=str(target))
+    result = compile(str(SOURCE / "_session.pyx"), options=options, full_module_name="fastecho._session")
+    assert result.num_errors == 0
+    return target.read_text()
+
+
+def function_lines(path: Path, head: str) -> dict[int, str]:
+    """The lines of one function: from its head to the next line that is indented no deeper."""
+    lines = path.read_text().splitlines()
+    start = next(i for i, line in enumerate(lines) if line.lstrip().startswith(head))
+    depth = len(lines[start]) - len(lines[start].lstrip())
+    found = {start + 1: lines[start]}
+    for number in range(start + 1, len(lines)):
+        line = lines[number]
+        if line.strip() and len(line) - len(line.lstrip()) <= depth:
+            break
+        found[number + 1] = line
+    return found
+
+
+PYTHON = re.compile(r"\b(Py[A-Z]\w+|__Pyx_(?!memcpy|PyThreadState_|RefNanny)\w+|__pyx_vectorcallfunc)\s*\(")
+
+def python_calls(generated: str, name: str) -> dict[int, set[str]]:
+    """For each line of the source file, the calls into the Python API in the C made from it."""
+    found: dict[int, set[str]] = {}
+    for mark in re.finditer(rf'/\* "(?:fastecho/)?{re.escape(name)}":(\d+)\n(?:.*\n)*?\s*\*/\n', generated):
+        end = generated.find('/* "', mark.end())
+        body = generated[mark.end(): end if end > 0 else len(generated)]
+        # What follows the last statement of a function is its clean-up, or another function.
+        body = re.split(r"\n  /\* function exit code \*/|\n}\n", body)[0]
+        found.setdefault(int(mark[1]), set()).update(PYTHON.findall(body))
+    return found
+
+
+@pytest.mark.parametrize(("name", "head"), HOT, ids=lambda part: part)
+def test_a_hot_function_takes_no_python_path(generated, name, head):
+    allowed = HOT[name, head]
+    lines = function_lines(SOURCE / name, head)
+    calls = python_calls(generated, name)
+    assert calls.keys() & lines.keys(), "found nothing of the function in the C: the test has gone blind"
+    for number, text in lines.items():
+        if calls.get(number) and not any(part in text for part in allowed):
+            raise AssertionError(f"{name}:{number}: {text.strip()!r} calls {sorted(calls[number])}")
+
+
+def test_the_check_sees_python(generated):
+    """A line that does touch Python is found, so that the test above can fail."""
+    lines = function_lines(SOURCE / "_session.pyx", "cdef int send_rest")
+    calls = python_calls(generated, "_session.pyx")
+    write = next(number for number, text in lines.items() if "transport.write(data)" in text)
+    assert calls[write]

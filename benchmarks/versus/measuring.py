@@ -11,6 +11,7 @@ from benchmarks.versus.peers import Peer
 from benchmarks.versus.process import Server, ServerError
 from benchmarks.versus.record import Cell, Method
 from benchmarks.versus.rows import Row
+
 from fastecho.bench import LoadError, LoadSpec, run_load
 
 IDLE_TIMEOUT = 10.0

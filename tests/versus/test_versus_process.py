@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 
 import pytest
-
 from benchmarks.peers import conformance
 from benchmarks.versus.peers import Peer
 from benchmarks.versus.process import Server, ServerError

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from synthetic import cell, record
-
 from benchmarks.versus.ratios import Spread, compare, ratio, typical
 from benchmarks.versus.record import Cell
 from benchmarks.versus.rows import BY_NAME as ROWS
+from synthetic import cell, record
 
 ROW = ROWS["64x50"]
 

@@ -7,14 +7,13 @@ import re
 from pathlib import Path
 
 import pytest
-from synthetic import cell, full_record, record
-
 from benchmarks.versus import markdown, reading, terminal
 from benchmarks.versus.__main__ import main
 from benchmarks.versus.ratios import Spread
 from benchmarks.versus.record import Cell, Record
 from benchmarks.versus.rows import ROWS
 from benchmarks.versus.tables import headline, ratio_text, time_text
+from synthetic import cell, full_record, record
 
 
 def page(found: Record) -> str:

@@ -1,1 +1,0 @@
-"""Benchmarks of fastecho; not part of the package that is installed."""

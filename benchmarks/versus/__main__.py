@@ -52,7 +52,7 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--rows", type=names(row_names), help=f"of {','.join(row_names)}")
     parser.add_argument("--peers", type=names(peer_names), help=f"of {','.join(peer_names)}")
     parser.add_argument("--rounds", type=int, help="default 5")
-    parser.add_argument("--duration", type=float, help="seconds measured a figure, default 1")
+    parser.add_argument("--duration", type=float, help="seconds measured a figure, default 0.8")
     parser.add_argument("--warmup", type=float, default=0.2, help="seconds of load before, default 0.2")
     parser.add_argument("--server-cpu", type=int, default=cpus[-1], help=f"default {cpus[-1]}")
     parser.add_argument("--load-cpu", type=int, default=cpus[0], help=f"default {cpus[0]}")
@@ -70,7 +70,7 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     found.rows = found.rows or (QUICK_ROWS.split(",") if found.quick else row_names)
     found.peers = found.peers or (QUICK_PEERS.split(",") if found.quick else peer_names)
     found.rounds = found.rounds or (2 if found.quick else 5)
-    found.duration = found.duration or (0.5 if found.quick else 1.0)
+    found.duration = found.duration or (0.5 if found.quick else 0.8)
     return found
 
 
@@ -142,6 +142,12 @@ def write_docs(record: Record, directory: Path) -> None:
         print("no plot: it needs matplotlib (pip install matplotlib)", file=sys.stderr)
     record.save(directory / "performance.json")
     (directory / "performance.md").write_text(markdown.page(record, picture, "performance.json"))
+    # The README has a place for the table once somebody has put the two markers there.
+    readme = directory.parent / "README.md"
+    if readme.exists():
+        shown = markdown.excerpt(record, f"{directory.name}/{picture}" if picture else None)
+        if (text := markdown.spliced(readme.read_text(), shown)) is not None:
+            readme.write_text(text)
 
 
 def main(argv: Sequence[str]) -> int:

@@ -6,9 +6,10 @@ from collections.abc import Iterable
 
 from benchmarks.versus import reading
 from benchmarks.versus.record import Record
-from benchmarks.versus.tables import Table, detail, headline, pinned, rows_of
+from benchmarks.versus.tables import Table, detail, headline, pinned, rows_of, sleeping
 
 QUIET = 0.5
+OPENING, CLOSING = "<!-- versus -->", "<!-- /versus -->"
 
 METHOD = """\
 - The figure is **CPU per echo**: user and system time of the server process and its children, from its CPU
@@ -23,7 +24,7 @@ METHOD = """\
 - fastecho runs with its defaults, one worker; its supervisor counts as its CPU and as its memory.
 - Resident bytes: growth of the process tree's own memory (anonymous and shared, proportional) from no
   connection to 8,000 that have each had one echo of 64 KiB. What the kernel holds for a socket is not in it;
-  it is the same for all.
+  it is the same for all. Two rounds of it at most: the figure hardly varies.
 - Absolute figures hold for this machine and this run only; compare ratios."""
 
 LIMITS = """\
@@ -61,7 +62,7 @@ def section(title: str, *paragraphs: str) -> str:
 def honest(record: Record) -> str:
     parts = [
         "**Ratios to hold that this run misses**",
-        bullets(map(reading.line, reading.missed(record)), "None."),
+        bullets(map(reading.missed_line, reading.missed(record)), "None."),
         "**Where C or C++ leads** (above 1)",
         bullets(map(reading.line, reading.leads(record, reading.C_FAMILY)), "Nowhere in this run."),
     ]
@@ -86,11 +87,25 @@ def failures(record: Record) -> str:
     return section("Failures", bullets(lines, "")) if lines else ""
 
 
+def excerpt(record: Record, plot: str | None) -> str:
+    """The table, the plot and one sentence, for the README."""
+    picture = f"![fastecho relative to its peers, by kind of work]({plot})" if plot else ""
+    parts = (INTRODUCTION, draw(headline(record)), picture, reading.sentence(record))
+    return "\n\n".join(part for part in parts if part)
+
+
+def spliced(text: str, insertion: str) -> str | None:
+    """`text` with what stands between its two markers replaced; None when it has no markers."""
+    before, opening, rest = text.partition(OPENING)
+    _, closing, after = rest.partition(CLOSING)
+    return f"{before}{opening}\n{insertion}\n{closing}{after}" if closing else None
+
+
 def page(record: Record, plot: str | None, data: str) -> str:
     """The page; `plot` and `data` are the names of the files beside it."""
     verify = "every echoed byte checked" if record.method.verify else "bytes not checked"
     method = METHOD.format(method=record.method, verify=verify)
-    pin = pinned(record)
+    pin, asleep = pinned(record), sleeping(record)
     parts = [
         "# Performance",
         f"<!-- Written by `make versus` from {data}; changes here are lost. -->",
@@ -102,6 +117,7 @@ def page(record: Record, plot: str | None, data: str) -> str:
         section("Leased and pinned buffers", f"{pin.title}:", draw(pin)) if pin.body else "",
         section("All servers"),
         *(f"### {row.label}\n\n{draw(detail(record, row))}" for row in rows_of(record)),
+        f"### {asleep.title}\n\n{draw(asleep)}" if asleep.body else "",
         section("Method", method),
         section("Machine and versions", facts(record.machine), facts(record.versions)),
         section(

@@ -26,5 +26,7 @@ def cells(rows: Sequence[Row], peers: Sequence[Peer], rounds: int) -> Iterator[t
     """Every cell of a run: round, row, server."""
     for round_ in range(rounds):
         for row in rows:
+            if row.most_rounds is not None and round_ >= row.most_rounds:
+                continue
             for peer in turn([peer for peer in peers if row.takes(peer)], round_, rounds):
                 yield round_, row, peer

@@ -18,6 +18,8 @@ MARKS = {
     "uvloop-buffered": ("#009e73", "v"),
 }
 GREY = "#808080"
+# Beyond it a mark stands at the edge, with its value: one outlier would squeeze all the others.
+EDGE = 3.0
 SHORT = {
     "one": "1 connection, p50",
     "idle": "idle, bytes",
@@ -47,6 +49,12 @@ def draw(record: Record, path: Path) -> None:
             if spread is None:
                 continue
             height = line + 0.12 * (place - (len(MARKS) - 1) / 2)
+            if spread.median > EDGE:
+                axes.plot([EDGE], [height], ">", color=colour, markersize=6)
+                axes.annotate(
+                    f" {spread.median:.0f}", (EDGE * 1.05, height), color=colour, va="center", fontsize=8
+                )
+                continue
             axes.plot([spread.low, spread.high], [height, height], color=colour, linewidth=2)
             axes.plot([spread.median], [height], mark, color=colour, markersize=6, label=label)
             label = None

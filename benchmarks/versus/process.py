@@ -69,7 +69,7 @@ class Server:
         except OSError as error:
             os.close(ready)
             self._errors.close()
-            raise ServerError(f"{peer.name}: cannot start {command[0]}: {error.strerror}") from None
+            raise ServerError(f"cannot start {command[0]}: {error.strerror}") from None
         finally:
             os.sched_setaffinity(0, before)
             os.close(ready_write)
@@ -89,10 +89,10 @@ class Server:
             chunk = os.read(ready, 4096) if readable else b""
             if not chunk:
                 why = "ended before it was ready" if readable else f"not ready within {START_TIMEOUT:g} s"
-                raise ServerError(f"{self.peer.name}: {why}{self.last_words()}")
+                raise ServerError(f"{why}{self.last_words()}")
             said += chunk
         if not (match := re.search(rb"(\d+)\s*$", said)):
-            raise ServerError(f"{self.peer.name}: no port in its ready line {said!r}")
+            raise ServerError(f"no port in its ready line {said!r}")
         return int(match[1])
 
     def last_words(self) -> str:
@@ -103,7 +103,7 @@ class Server:
 
     def check_alive(self) -> None:
         if (code := self._process.poll()) is not None:
-            raise ServerError(f"{self.peer.name}: ended with {code} while in use{self.last_words()}")
+            raise ServerError(f"ended with {code} while in use{self.last_words()}")
 
     def processes(self) -> tuple[int, ...]:
         """The ids of the server and its descendants now."""
@@ -114,7 +114,7 @@ class Server:
         try:
             return sum(time.clock_gettime_ns(cpu_clock(pid)) for pid in processes) / 1e9
         except OSError:
-            raise ServerError(f"{self.peer.name}: a process of it ended{self.last_words()}") from None
+            raise ServerError(f"a process of it ended{self.last_words()}") from None
 
     def resident_bytes(self) -> int:
         """Bytes of memory of its own (not of files) resident in the server and its descendants.

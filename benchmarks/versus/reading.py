@@ -44,10 +44,16 @@ def leads(record: Record, families: Sequence[str]) -> list[Comparison]:
 
 
 def line(found: Comparison) -> str:
+    """A lead of another; the spread may not allow to say who leads."""
     text = f"{found.row.label}: {ratio_text(found.ratio)} of {peers.BY_NAME[found.peer].label}"
-    if found.missed:
-        text += f", to hold {found.ceiling:.2f}"
-    return text if found.certain else text + "; within the spread"
+    return text if found.certain else text + "; not in every round"
+
+
+def missed_line(found: Comparison) -> str:
+    text = f"{found.row.label}: {ratio_text(found.ratio)} of {peers.BY_NAME[found.peer].label}"
+    text += f", to hold {found.ceiling:.2f}"
+    held = found.ratio is not None and found.ceiling is not None and found.ratio.low <= found.ceiling
+    return text + "; held in some rounds" if held else text
 
 
 def starved(record: Record) -> list[str]:

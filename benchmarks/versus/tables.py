@@ -60,12 +60,17 @@ def rows_of(record: Record) -> list[Row]:
 
 
 def comparisons(record: Record) -> list[Comparison]:
-    """fastecho against every other server that was measured, row by row."""
-    return [
+    """fastecho against every other server that was measured; one connection also without spinning."""
+    found = [
         compare(record, row, name)
         for row in rows_of(record)
         for name in record.peers
         if not peers.BY_NAME[name].ours and record.of(row, name)
+    ]
+    return found + [
+        compare(record, rows.SLEEPING, name)
+        for name in record.peers
+        if not peers.BY_NAME[name].ours and not peers.BY_NAME[name].spins and record.of(rows.SLEEPING, name)
     ]
 
 
@@ -125,6 +130,15 @@ def pinned(record: Record) -> Table:
         if found is not None:
             body.append((row.label, ratio_text(found)))
     return Table("fastecho --pin-buffers / fastecho", ("work", "ratio"), tuple(body))
+
+
+def sleeping(record: Record) -> Table:
+    """The p50 round trip of one connection where nobody spins."""
+    body = []
+    for found in comparisons(record):
+        if found.row is rows.SLEEPING and found.ratio is not None:
+            body.append((peers.BY_NAME[found.peer].label, ratio_text(found.ratio)))
+    return Table(rows.SLEEPING.label, ("server", "fastecho / it"), tuple(body))
 
 
 def widths(table: Table) -> Sequence[int]:

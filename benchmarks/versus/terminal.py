@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from benchmarks.versus import reading
 from benchmarks.versus.record import Record
-from benchmarks.versus.tables import Table, detail, headline, pinned, rows_of, widths
+from benchmarks.versus.tables import Table, detail, headline, pinned, rows_of, sleeping, widths
 
 
 def draw(table: Table) -> str:
@@ -16,8 +17,10 @@ def draw(table: Table) -> str:
 
 
 def report(record: Record) -> str:
-    tables = [*(detail(record, row) for row in rows_of(record)), pinned(record), headline(record)]
+    details = [detail(record, row) for row in rows_of(record)]
+    tables = [*details, sleeping(record), pinned(record), headline(record)]
     parts = [draw(table) for table in tables if table.body]
+    parts.append(reading.sentence(record) + "\n")
     failures = record.failure_lines()
     if failures:
         parts.append("\n".join(["FAILED", *failures, ""]))

@@ -54,7 +54,7 @@ def test_a_lead_within_the_spread_says_so() -> None:
         *(cell("64x50", "fastecho", round_, value) for round_, value in enumerate((4.0, 5.5, 5.5))),
         *(cell("64x50", "epoll", round_, 5.0) for round_ in range(3)),
     )
-    assert reading.line(reading.leads(found, ("c",))[0]).endswith("; within the spread")
+    assert reading.line(reading.leads(found, ("c",))[0]).endswith("; not in every round")
 
 
 def test_misses_are_listed_with_their_ceiling() -> None:
@@ -91,6 +91,27 @@ def test_starved_rows_are_named() -> None:
     busy = Cell("4k", "fastecho", 0, echoes=9, seconds=1.0, cpu=0.5, server_busy=0.5, client_busy=0.99)
     assert reading.starved(record(busy)) == ["4 KiB, 16 connections: fastecho"]
     assert reading.starved(record(cell("4k", "fastecho", 0, 4))) == []
+
+
+def test_one_connection_is_compared_without_spinning_too() -> None:
+    found = record(
+        *(cell("one", "fastecho", round_, 60) for round_ in range(3)),
+        *(cell("one", "fastecho-spin", round_, 21) for round_ in range(3)),
+        *(cell("one", "asio-1k", round_, 50) for round_ in range(3)),
+    )
+    lines = [reading.line(lead) for lead in reading.leads(found, ("c++",))]
+    assert lines == [
+        "64 B, one connection, p50 round trip, nobody spinning: 1.20 (1.20–1.20) of C++, Asio, array of 1 KiB"
+    ]
+
+
+def test_the_readme_gets_the_table_between_its_markers() -> None:
+    shown = markdown.excerpt(full_record(), "docs/performance.svg")
+    text = f"before\n{markdown.OPENING}\nold\n{markdown.CLOSING}\nafter\n"
+    spliced = markdown.spliced(text, shown)
+    assert spliced == f"before\n{markdown.OPENING}\n{shown}\n{markdown.CLOSING}\nafter\n"
+    assert markdown.spliced(spliced, shown) == spliced
+    assert markdown.spliced("no markers", shown) is None
 
 
 def test_the_sentence_counts() -> None:

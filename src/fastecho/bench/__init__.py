@@ -8,8 +8,8 @@
 It imports nothing of the rest of fastecho but its errors and its version, and meets a server over a socket only.
 """
 
-from fastecho.bench.result import LoadResult, Sample
-from fastecho.bench.run import run_load
-from fastecho.bench.spec import LoadError, LoadSpec, SizeRange, Target
+from .result import LoadResult, Sample
+from .run import run_load
+from .spec import LoadError, LoadSpec, SizeRange, Target
 
 __all__ = ["LoadError", "LoadResult", "LoadSpec", "Sample", "SizeRange", "Target", "run_load"]

@@ -1,7 +1,7 @@
 HIGHEST: int
 
 class Histogram:
-    """Counts of values 0 .. 100e9 (nanoseconds), to 3 significant digits, in the layout of HdrHistogram(1, 100e9, 3)."""
+    """Counts of nanoseconds, 0 .. 100e9, to 3 significant digits, laid out as in HdrHistogram(1, 100e9, 3)."""
 
     def __len__(self) -> int: ...
     def record(self, value: int, times: int = 1) -> None:

@@ -15,9 +15,9 @@ A connection:
 
 from libc.stdint cimport uint64_t
 
-from fastecho.bench._hdr cimport Histogram
+from ._hdr cimport Histogram
 
-from fastecho.bench._plan cimport Connection, Plan, sockaddr_storage
+from ._plan cimport Connection, Plan, sockaddr_storage
 
 cdef extern from "bench/_poller.h" nogil:
     int FE_READABLE, FE_WRITABLE, MSG_NOSIGNAL

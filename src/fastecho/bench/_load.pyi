@@ -1,6 +1,6 @@
 from collections.abc import Sequence
 
-from fastecho.bench._hdr import Histogram
+from ._hdr import Histogram
 
 ERROR_KINDS: tuple[str, ...]
 

@@ -8,8 +8,8 @@ from posix cimport unistd
 
 import os
 
-from fastecho.bench._hdr cimport Histogram
-from fastecho.bench._plan cimport PERIOD, Connection, Message, Plan
+from ._hdr cimport Histogram
+from ._plan cimport PERIOD, Connection, Message, Plan
 
 cdef extern from "sys/socket.h" nogil:
     ssize_t recv(int fd, void *to, size_t size, int flags)

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
-from fastecho.bench._hdr import HIGHEST, Histogram
-from fastecho.errors import MissingExtraError
+from ..errors import MissingExtraError
+from ._hdr import HIGHEST, Histogram
 
 UNIT = "ns"
 DIGITS = 3

@@ -4,9 +4,9 @@ import dataclasses
 from functools import cached_property
 from typing import Any
 
-from fastecho.bench import hdr
-from fastecho.bench._hdr import Histogram
-from fastecho.bench.spec import LoadSpec
+from . import hdr
+from ._hdr import Histogram
+from .spec import LoadSpec
 
 PERCENTILES = {"p50": 50.0, "p75": 75.0, "p90": 90.0, "p95": 95.0, "p99": 99.0, "p99.9": 99.9, "p99.99": 99.99}
 

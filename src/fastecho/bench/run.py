@@ -1,25 +1,20 @@
 """One run: engines in threads, and the thread that opens and closes the measured window around them."""
 
 import os
-import resource
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from fastecho.bench import hdr
-from fastecho.bench._hdr import Histogram
-from fastecho.bench._load import ERROR_KINDS, Engine, now
-from fastecho.bench.result import LoadResult, Sample, percentiles_of
-from fastecho.bench.spec import LoadError, LoadSpec, Target
+from . import hdr
+from ._faults import describe, reason
+from ._hdr import Histogram
+from ._load import ERROR_KINDS, Engine, now
+from ._local import raise_descriptor_limit, source_addresses
+from .result import LoadResult, Sample, percentiles_of
+from .spec import LoadError, LoadSpec, Target
 
 CONNECT, WARM_UP, MEASURE, DRAIN, STOP = range(5)
-_DESCRIPTORS_SPARE = 64
-# Of the 28,232 ports that Linux gives to one source address; the rest are other programs', or in TIME_WAIT.
-_PORTS_A_SOURCE = 20_000
-_CHURN_SOURCES = 8
-
 WindowHook = Callable[[str], None]
 ProgressHook = Callable[[Sample], None]
 
@@ -64,27 +59,6 @@ def run_load(
         run.stop()
 
 
-def raise_descriptor_limit(connections: int) -> None:
-    """Raise the soft limit of descriptors as far as `connections` need. Raises LoadError when that is too far."""
-    needed = connections + _DESCRIPTORS_SPARE
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or soft >= needed:
-        return
-    if hard != resource.RLIM_INFINITY and hard < needed:
-        raise LoadError(f"{connections} connections need {needed} descriptors, the limit is {hard}: ulimit -Hn {needed}")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
-
-
-def source_addresses(spec: LoadSpec, host: str, *, several: bool = sys.platform == "linux") -> list[str]:
-    """The addresses to connect from: those asked for, or several of 127/8 when the ports of one would run out."""
-    if spec.sources is not None:
-        return list(spec.sources)
-    if not host.startswith("127.") or not several:
-        return []
-    count = _CHURN_SOURCES if spec.churn else -(-spec.connections // _PORTS_A_SOURCE)
-    return [f"127.0.0.{k + 1}" for k in range(count)] if count > 1 else []
-
-
 class _Run:
     def __init__(self, spec: LoadSpec, on_window: WindowHook, on_progress: ProgressHook) -> None:
         self.spec, self.on_window, self.on_progress = spec, on_window, on_progress
@@ -106,7 +80,7 @@ class _Run:
         spec = self.spec
         family, host, port = self.target.resolve()
         if self.target.tls:
-            from fastecho.bench._tls import TLSEngine
+            from ._tls import TLSEngine
 
             yield TLSEngine(spec, family, host, port, server_name=self.target.host)
             return
@@ -196,12 +170,12 @@ class _Run:
         while (up := sum(engine.connected for engine in self.engines)) < spec.connections:
             self._check()
             failed = sum(sum(engine.errors.values()) for engine in self.engines)
-            if failed >= min(spec.connections, 3) and up == 0 or now() > deadline:
+            if (failed >= min(spec.connections, 3) and up == 0) or now() > deadline:
                 break
             time.sleep(0.002)
         if up == 0:
             reasons = self._details()
-            raise LoadError(f"cannot connect to {self.target}: {_reason(reasons) or 'no answer'}")
+            raise LoadError(f"cannot connect to {self.target}: {reason(reasons) or 'no answer'}")
 
     def _pass(self, seconds: float, *, measuring: bool) -> None:
         """Let `seconds` go by, a sample an interval; less when the target has died."""
@@ -265,7 +239,7 @@ class _Run:
         found: dict[str, str] = {}
         for engine in self.engines:
             for kind, first in engine.first_errors.items():
-                found.setdefault(kind, _describe(kind, *first, timeout=self.spec.timeout))
+                found.setdefault(kind, describe(kind, *first, timeout=self.spec.timeout))
         return tuple(found[kind] for kind in ERROR_KINDS if kind in found)
 
     def _result(self, started: float, seconds: float) -> LoadResult:
@@ -290,22 +264,3 @@ class _Run:
             samples=tuple(self.samples),
             stopped=self.stopped,
         )
-
-
-def _reason(details: tuple[str, ...]) -> str:
-    return details[0].partition(": ")[2] if details else ""
-
-
-def _describe(kind: str, connection: int, error: int, offset: int, expected: int, got: int, *, timeout: float) -> str:
-    where = f"connection {connection}"
-    if kind == "connect":
-        return f"connect: {os.strerror(error)}"
-    if kind == "corrupt":
-        return f"corrupt: {where}, byte {offset} of the echo is 0x{got:02x}, not 0x{expected:02x}"
-    if kind == "timeout":
-        return f"timeout: {where}, nothing for {timeout:g} s after {offset} bytes of echo"
-    if kind == "short":
-        return f"short: {where}, closed by the server after {offset} bytes of echo"
-    if kind == "excess":
-        return f"excess: {where}, more than was sent came back, after {offset} bytes of echo"
-    return f"reset: {where}, after {offset} bytes of echo: {os.strerror(error)}"

@@ -6,7 +6,7 @@ import re
 import socket
 from typing import Any, NamedTuple
 
-from fastecho.errors import ConfigError, FastechoError
+from ..errors import ConfigError, FastechoError
 
 MAX_SIZE = 16 << 20
 MAX_IN_FLIGHT = 1 << 22

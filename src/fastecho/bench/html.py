@@ -1,0 +1,155 @@
+"""A run as one HTML page that needs nothing else: tiles, plots, tables; light or dark as the reader has it."""
+
+import math
+import shlex
+import time
+from collections.abc import Iterable, Sequence
+from html import escape
+from pathlib import Path
+
+from ._page import STYLE
+from .measure import Report, ReportError
+from .result import LoadResult, Sample
+from .slo import Slo
+from .svg import Axis, Line, chart, latency_axis, nice_axis
+from .text import duration, load_line, number, rows
+
+_MOST_POINTS = 300
+_NINES = ((0.0, "0 %"), (50.0, "50"), (90.0, "90"), (99.0, "99"), (99.9, "99.9"), (99.99, "99.99"), (99.999, "99.999"))
+
+
+def save_page(report: Report, path: str, slos: Iterable[Slo] = ()) -> None:
+    """Raises ReportError when the file cannot be written."""
+    try:
+        Path(path).write_text(page(report, slos), encoding="utf-8")
+    except OSError as error:
+        raise ReportError(f"{path}: cannot be written: {error.strerror}") from None
+
+
+def page(report: Report, slos: Iterable[Slo] = ()) -> str:
+    """The page."""
+    result = report.result
+    when = time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(result.started))
+    notes = [f"<li>{escape(line)}</li>" for line in (*result.error_details, *report.warnings())]
+    notes += [f"<li>{'Met' if slo.met(result) else 'Missed'}: {escape(str(slo))}</li>" for slo in slos]
+    charts = [_by_percentile(result), *_over_time(result)] if result.echoes else []
+    return "\n".join(
+        [
+            "<!doctype html>",
+            '<html lang="en"><head><meta charset="utf-8">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            f"<title>{escape(result.spec.target)} · fastecho bench</title><style>{STYLE}</style></head><body><main>",
+            f"<header><p>fastecho bench · {escape(when)}</p><h1>{escape(result.spec.target)}</h1>",
+            f"<p class=load>{escape(load_line(result))}</p></header>",
+            f'<ul class="notes">{"".join(notes)}</ul>' if notes else "",
+            f'<section class="tiles">{"".join(_tiles(report))}</section>',
+            *charts,
+            '<section class="tables">',
+            _table("Figures", rows(report)),
+            _table("Latency", _percentile_rows(result)),
+            _table("Circumstances", _circumstances(report)),
+            "</section></main></body></html>",
+            "",
+        ]
+    )
+
+
+def _tiles(report: Report) -> list[str]:
+    result, server = report.result, report.server
+    tiles = [
+        ("echoes a second", number(result.rate), ""),
+        ("p50", duration(result.percentiles["p50"]), ""),
+        ("p99", duration(result.percentiles["p99"]), ""),
+        ("p99.9", duration(result.percentiles["p99.9"]), ""),
+        ("errors", number(result.error_count), "bad" if result.error_count else "good"),
+    ]
+    if server is not None and result.echoes:
+        tiles.append(("server CPU an echo", duration(server.cpu / result.echoes), ""))
+    return [f'<div class="tile {css}"><b>{escape(value)}</b><span>{name}</span></div>' for name, value, css in tiles]
+
+
+def _figure(title: str, note: str, lines: Sequence[Line], picture: str) -> str:
+    legend = "".join(f'<li class="{line.css}">{escape(line.name)}</li>' for line in lines if len(lines) > 1)
+    return (
+        f"<figure><figcaption><h2>{escape(title)}</h2><p>{escape(note)}</p>"
+        f'{f"<ul>{legend}</ul>" if legend else ""}</figcaption>{picture}</figure>'
+    )
+
+
+def _nines(percent: float) -> float:
+    """How many nines: 90 is 1, 99 is 2."""
+    return -math.log10(max(1 - percent / 100, 1e-12))
+
+
+def _by_percentile(result: LoadResult) -> str:
+    histogram = result.latencies
+    most = min(math.log10(max(len(histogram), 10)), _nines(_NINES[-1][0]))
+    nines = [k * most / 240 for k in range(241)]
+    percents = [100 * (1 - 10**-n) for n in nines]
+    values = [histogram.percentile(percent) / 1e9 for percent in percents]
+    x = Axis(0.0, most, tuple((_nines(p), text) for p, text in _NINES if _nines(p) <= most + 1e-9))
+    line = Line("latency", "c1", list(zip(nines, values, strict=True)))
+    shown = [(n, f"{p:.5g} % within {duration(v)}") for n, p, v in zip(nines, percents, values, strict=True)][::4]
+    note = "The share of echoes, in percent, that came back within the time; each step to the right is a tenth as many."
+    picture = chart("Latency by percentile", x, latency_axis(values, duration), [line], shown)
+    return _figure("Latency by percentile", note, [line], picture)
+
+
+def _thinned(samples: Sequence[Sample]) -> list[Sample]:
+    """At most 300 samples: neighbours together, of whose percentiles the worse stand."""
+    group = -(-len(samples) // _MOST_POINTS)
+    found = []
+    for k in range(0, len(samples), max(1, group)):
+        some = samples[k : k + group]
+        found.append(
+            Sample(
+                at=some[-1].at,
+                seconds=sum(s.seconds for s in some),
+                echoes=sum(s.echoes for s in some),
+                bytes=sum(s.bytes for s in some),
+                p50=max(s.p50 for s in some),
+                p99=max(s.p99 for s in some),
+                max=max(s.max for s in some),
+            )
+        )
+    return found
+
+
+def _over_time(result: LoadResult) -> list[str]:
+    samples = _thinned(result.samples)
+    if len(samples) < 2:
+        return []
+    x = nice_axis(samples[-1].at, lambda seconds: f"{seconds:g} s", 8)
+    x = Axis(0.0, samples[-1].at, tuple(tick for tick in x.ticks if tick[0] <= samples[-1].at))
+    seen = [s for s in samples if s.echoes]
+    lines = [
+        Line("max", "c3", [(s.at, s.max) for s in seen]),
+        Line("p99", "c2", [(s.at, s.p99) for s in seen]),
+        Line("p50", "c1", [(s.at, s.p50) for s in seen]),
+    ]
+    tips = [(s.at, f"{s.at:.2f} s: p50 {duration(s.p50)}, p99 {duration(s.p99)}, max {duration(s.max)}") for s in seen]
+    y = latency_axis([value for line in lines for _, value in line.points], duration)
+    note = f"Of the echoes in each {duration(samples[0].seconds)}."
+    latency = _figure("Latency over time", note, lines, chart("Latency over time", x, y, lines, tips))
+    rate = Line("echoes a second", "c1", [(s.at, s.rate) for s in samples], area=True)
+    top = nice_axis(max(s.rate for s in samples), lambda value: f"{value:,.0f}")
+    shown = [(s.at, f"{s.at:.2f} s: {number(s.rate)} echoes/s, {s.bytes / s.seconds / 1e6:,.1f} MB/s") for s in samples]
+    picture = chart("Throughput over time", x, top, [rate], shown)
+    return [latency, _figure("Throughput over time", "Echoes a second.", [rate], picture)]
+
+
+def _percentile_rows(result: LoadResult) -> list[tuple[str, str]]:
+    found = [("min", duration(result.min)), ("mean", duration(result.mean))]
+    return found + [(name, duration(value)) for name, value in result.percentiles.items()]
+
+
+def _circumstances(report: Report) -> list[tuple[str, str]]:
+    machine = [(name, str(value)) for name, value in report.machine.items() if value]
+    versions = ", ".join(f"{name} {version}" for name, version in report.versions.items())
+    runs = [("runs", str(report.runs))] if report.runs > 1 else []
+    return [*machine, ("versions", versions), *runs, ("command", shlex.join(report.command))]
+
+
+def _table(title: str, lines: Sequence[tuple[str, str]]) -> str:
+    body = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in lines)
+    return f"<div><h2>{escape(title)}</h2><table>{body}</table></div>"

@@ -1,0 +1,140 @@
+"""A run for people at a terminal: units, the table, the histogram."""
+
+import io
+import math
+from collections.abc import Iterable
+
+from ._hdr import Histogram
+from .measure import Report
+from .result import LoadResult
+from .slo import Slo
+
+_EIGHTHS = " ▏▎▍▌▋▊▉█"
+_ROWS = 16
+
+
+def duration(seconds: float) -> str:
+    """Three significant digits and a unit: `850 ns`, `12.3 us`, `1.00 ms`, `2.50 s`."""
+    for unit, scale in (("ns", 1e-9), ("us", 1e-6), ("ms", 1e-3)):
+        if seconds < 999.5 * scale:
+            return f"{_digits(seconds / scale)} {unit}"
+    return f"{_digits(seconds)} s"
+
+
+def _digits(value: float) -> str:
+    return f"{value:.0f}" if value >= 99.95 or value == 0 else f"{value:.1f}" if value >= 9.995 else f"{value:.2f}"
+
+
+def number(value: float) -> str:
+    """A count with thin groups: `1,234,567`."""
+    return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.1f}"
+
+
+def load_line(result: LoadResult) -> str:
+    """The load in a line: `50 connections, 64 B, closed loop, 10 s`."""
+    spec = result.spec
+    sizes = spec.size if isinstance(spec.size, int) else "-".join(map(str, spec.size)) if hasattr(spec.size, "low") \
+        else ",".join(map(str, spec.size))
+    loop = "closed loop" if spec.rate is None else f"open loop at {number(spec.rate)}/s, {spec.arrivals} arrivals"
+    parts = [f"{spec.connections} connection{'s' if spec.connections > 1 else ''}", f"{sizes} B", loop]
+    if spec.depth > 1:
+        parts.append(f"{spec.depth} in flight each")
+    if spec.churn:
+        parts.append("a connection a message")
+    if not spec.verify:
+        parts.append("bytes not checked")
+    return ", ".join([*parts, f"{result.seconds:.3g} s"])
+
+
+def rows(report: Report) -> list[tuple[str, str]]:
+    """The figures, name and value with its unit."""
+    result, server = report.result, report.server
+    found = [
+        ("rate", f"{number(result.rate)} echoes/s"),
+        ("throughput", f"{result.megabytes_per_second:,.2f} MB/s each way"),
+        ("echoes", number(result.echoes)),
+    ]
+    found += [(name, duration(result.percentiles[name])) for name in ("p50", "p90", "p99", "p99.9", "max")]
+    found.append(("errors", _errors(result)))
+    each = f", {duration(result.client_cpu / result.echoes)} an echo" if result.echoes else ""
+    found.append(("client CPU", f"{result.client_utilisation:.0%} of a core, {result.client_cpu:.2f} s{each}"))
+    if server is not None:
+        each = f", {duration(server.cpu / result.echoes)} an echo" if result.echoes else ""
+        found.append(("server CPU", f"{server.utilisation:.0%} of a core, {server.cpu:.2f} s{each}"))
+    return found
+
+
+def _errors(result: LoadResult) -> str:
+    seen = [f"{kind} {number(count)}" for kind, count in result.errors.items() if count]
+    return ", ".join(seen) or "none"
+
+
+def histogram_rows(histogram: Histogram, lines: int = _ROWS) -> list[tuple[float, float, int]]:
+    """At most `lines` intervals of equal ratio, from the least latency to the greatest: seconds, seconds, count."""
+    items = histogram.items()
+    if not items:
+        return []
+    low, high = math.log(max(items[0][0], 1)), math.log(max(items[-1][0], 2))
+    # The slowest few of many would stretch the scale: the last line takes all that lies above p99.9.
+    high = min(high, math.log(max(histogram.percentile(99.9), 2)))
+    step = max((high - low) / lines, 1e-9)
+    counts = [0] * lines
+    for value, times in items:
+        counts[min(lines - 1, max(0, int((math.log(max(value, 1)) - low) / step)))] += times
+    edges = [math.exp(low + k * step) / 1e9 for k in range(lines + 1)]
+    edges[-1] = histogram.max / 1e9
+    return [(edges[k], edges[k + 1], counts[k]) for k in range(lines)]
+
+
+def bar(share: float, width: int) -> str:
+    """A bar of block characters, `share` (0 to 1) of `width` long."""
+    eighths = round(share * width * 8)
+    full, rest = divmod(eighths, 8)
+    return "█" * full + (_EIGHTHS[rest] if rest else "")
+
+
+def histogram_text(histogram: Histogram, width: int = 100) -> list[str]:
+    """The histogram, a line an interval: from when, how many, and a bar."""
+    found = histogram_rows(histogram)
+    most = max((count for _, _, count in found), default=0)
+    digits = len(number(most))
+    room = max(10, width - digits - 30)
+    return [
+        f"{duration(low):>8} .. {duration(high):<8} {number(count):>{digits}}  {bar(count / most, room)}"
+        for low, high, count in found
+    ]
+
+
+def render(report: Report, slos: Iterable[Slo] = (), *, color: bool = False, width: int = 100) -> str:
+    """The whole account of a run: title, table, histogram, objectives, errors, warnings."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    result = report.result
+    out = io.StringIO()
+    console = Console(
+        file=out, force_terminal=color, color_system="auto" if color else None, width=width, highlight=False
+    )
+    console.print(Text(f"{result.spec.target}", style="bold"), Text(f"  {load_line(result)}", style="dim"), sep="")
+    table = Table(show_header=False, box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    table.add_column(style="dim")
+    table.add_column()
+    for name, value in rows(report):
+        bad = name == "errors" and not result.ok
+        table.add_row(name, Text(value, style="bold red" if bad else "bold" if name in ("rate", "p99") else ""))
+    console.print(table)
+    if result.echoes:
+        console.print()
+        for line in histogram_text(result.latencies, width):
+            console.print(Text(line, style="cyan"))
+    for slo in slos:
+        met = slo.met(result)
+        value = number(slo.value(result)) if slo.metric in ("rate", "errors") else duration(slo.value(result))
+        line = f"{'met' if met else 'MISSED'}: {slo} (it is {value})"
+        console.print(Text(line, style="green" if met else "bold red"))
+    for line in result.error_details:
+        console.print(Text(f"error: {line}", style="red"))
+    for line in report.warnings():
+        console.print(Text(f"note: {line}", style="yellow"), soft_wrap=True)
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines())

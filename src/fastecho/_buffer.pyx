@@ -14,7 +14,7 @@ BUILD = (<bytes>FE_BUILD).decode()
 MATCHES = ("tail", "anywhere")
 
 cdef enum:
-    SLAB_BYTES = 1 << 20        # what the pool grows by: large against an mmap, small against a machine
+    SLAB_BYTES = 1048576        # 1 MiB: what the pool grows by: large against an mmap, small against a machine
     CACHE_LINE = 64
 
 

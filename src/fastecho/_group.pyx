@@ -11,7 +11,7 @@ from ._sys cimport FE_FENCE
 
 cdef enum:
     SHARE_READS = 8
-    SHARE_BYTES = 256 * 1024
+    SHARE_BYTES = 262144        # 256 KiB
 cdef double TLS_SHUTDOWN = 2.0
 
 session_log = logging.getLogger("fastecho.session")

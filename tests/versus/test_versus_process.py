@@ -26,8 +26,10 @@ while True:
             client.sendall({reply})
 """
 SPINNING_CHILD = """
-import os, time
+import os, signal, time
 if os.fork() == 0:
+    # Should the test fail to end it, it ends.
+    signal.alarm(30)
     while True:
         pass
 print(1, flush=True)

@@ -8,7 +8,6 @@ from benchmarks.versus import reading
 from benchmarks.versus.record import Record
 from benchmarks.versus.tables import Table, detail, headline, pinned, rows_of, sleeping
 
-QUIET = 0.5
 OPENING, CLOSING = "<!-- versus -->", "<!-- /versus -->"
 
 METHOD = """\
@@ -76,9 +75,8 @@ def honest(record: Record) -> str:
             "**Rows in which the load's core was full and the server's was not**",
             bullets(starved, ""),
         ]
-    load = float(record.machine.get("load average at the start", "0"))
-    if load > QUIET:
-        parts += [f"The machine was not quiet: its load average was {load:.2f} as the run began."]
+    if signs := reading.disturbances(record):
+        parts += ["**The machine was not quiet: do not quote this run**", bullets(signs, "")]
     return section("Honest reading", *parts, LIMITS)
 
 

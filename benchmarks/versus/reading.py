@@ -12,6 +12,9 @@ from benchmarks.versus.tables import comparisons, headline_peers, ratio_text, ro
 
 C_FAMILY = ("c", "c++")
 SATURATED = 0.95
+# A closed loop on quiet cores fills one of the two; well below, something else was running on them.
+DISTURBED = 0.8
+QUIET = 0.5
 
 
 def missed(record: Record) -> list[Comparison]:
@@ -69,6 +72,23 @@ def starved(record: Record) -> list[str]:
                 names.append(peers.BY_NAME[name].label)
         if names:
             found.append(f"{row.label}: {', '.join(names)}")
+    return found
+
+
+def disturbances(record: Record) -> list[str]:
+    """Signs that the machine had something else to do: such a run is not one to quote."""
+    found = []
+    load = float(record.machine.get("load average at the start", "0"))
+    if load > QUIET:
+        found.append(f"the load average was {load:.2f} as the run began")
+    for row in rows_of(record):
+        client = typical(record.of(row, row.subject), "client_busy")
+        server = typical(record.of(row, row.subject), "server_busy")
+        if row.figure != "cpu" or client is None or server is None:
+            continue
+        if max(client.median, server.median) < DISTURBED:
+            shares = f"server's core {server.median:.0%}, load's core {client.median:.0%}"
+            found.append(f"neither core was full in the row of {row.label} ({shares})")
     return found
 
 

@@ -20,6 +20,8 @@ def report(record: Record) -> str:
     details = [detail(record, row) for row in rows_of(record)]
     tables = [*details, sleeping(record), pinned(record), headline(record)]
     parts = [draw(table) for table in tables if table.body]
+    if signs := reading.disturbances(record):
+        parts.append("\n".join(["The machine was not quiet; do not quote this run:", *signs, ""]))
     parts.append(reading.sentence(record) + "\n")
     failures = record.failure_lines()
     if failures:

@@ -83,7 +83,9 @@ def test_failures_are_shown_everywhere() -> None:
 def test_a_noisy_machine_is_owned_up_to() -> None:
     quiet = record(cell("64x50", "fastecho", 0, 4))
     noisy = record(cell("64x50", "fastecho", 0, 4), load="1.70")
+    shared = Cell("4k", "fastecho", 0, echoes=9, seconds=1.0, cpu=0.3, server_busy=0.3, client_busy=0.4)
     assert "not quiet" not in page(quiet)
+    assert "neither core was full in the row of 4 KiB, 16 connections" in page(record(shared))
     assert "load average was 1.70" in page(noisy)
 
 

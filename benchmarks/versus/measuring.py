@@ -50,7 +50,6 @@ def under_load(server: Server, row: Row, method: Method, round_: int) -> Cell:
         warmup=method.warmup,
         cpus=(method.load_cpu,),
         verify=method.verify,
-        seed=1,
     )
     try:
         result = run_load(spec, on_window=window)
@@ -107,8 +106,10 @@ def measure(peer: Peer, row: Row, method: Method, round_: int) -> Cell:
     run: Callable[[Server, Row, Method, int], Cell] = idle_memory if row.figure == "resident" else under_load
     try:
         with Server(peer, method.server_cpu) as server:
-            cell = run(server, row, method, round_)
-            server.check_alive()
-            return cell
+            try:
+                return run(server, row, method, round_)
+            finally:
+                # A server that is gone explains every error of the load.
+                server.check_alive()
     except (ServerError, MeasuringError) as error:
         return Cell(row.name, peer.name, round_, error=str(error))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -65,16 +66,15 @@ def test_a_cell_has_its_figures(tmp_path: Path) -> None:
     ("spoil", "expected"),
     [
         ("data = data[:-1] + bytes([data[-1] ^ 1]) if seen > 640 else data", "corrupt"),
-        ("client.close() if seen > 640 else None", "reset"),
-        ("import os; os._exit(3) if seen > 640 else None", "ended"),
+        ("client.close() if seen > 640 else None", "reset|short"),
+        ("import os; os._exit(3) if seen > 640 else None", "ended with 3"),
     ],
 )
 def test_a_bad_server_is_an_error_and_no_figure(tmp_path: Path, spoil: str, expected: str) -> None:
     cell = measure(server(tmp_path, spoil), LOAD, METHOD, 0)
     assert cell.error is not None
     assert (cell.echoes, cell.cpu, cell.p50) == (None, None, None)
-    if expected != "reset":
-        assert expected in cell.error
+    assert re.search(expected, cell.error)
 
 
 def test_resident_bytes_are_found(tmp_path: Path) -> None:

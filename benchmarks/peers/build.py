@@ -103,11 +103,11 @@ def first_line(*command: str) -> str:
 
 def defined(header: str, pattern: str, compiler: str) -> list[int]:
     """The numbers of the macros that match `pattern`, as the preprocessor sees them."""
-    done = subprocess.run(
-        [*shlex.split(compiler), "-dM", "-E", "-include", header, "-x", "c++", os.devnull],
-        capture_output=True,
-        text=True,
-    )
+    command = [*shlex.split(compiler), "-dM", "-E", "-include", header, "-x", "c++", os.devnull]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True)
+    except OSError:
+        return []
     return [int(match) for match in re.findall(pattern, done.stdout)]
 
 

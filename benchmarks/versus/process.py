@@ -69,7 +69,7 @@ class Server:
         except OSError as error:
             os.close(ready)
             self._errors.close()
-            raise ServerError(f"cannot start {command[0]}: {error.strerror}") from None
+            raise ServerError(f"cannot start {Path(command[0]).name}: {error.strerror}") from None
         finally:
             os.sched_setaffinity(0, before)
             os.close(ready_write)

@@ -1,0 +1,129 @@
+"""docs/performance.md, made of the record alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from benchmarks.versus import reading
+from benchmarks.versus.record import Record
+from benchmarks.versus.tables import Table, detail, headline, pinned, rows_of, sleeping
+
+OPENING, CLOSING = "<!-- versus -->", "<!-- /versus -->"
+
+METHOD = """\
+- The figure is **CPU per echo**: user and system time of the server process and its children, from its CPU
+  clock (nanoseconds) at both ends of the measured window, divided by the echoes whose last byte came back
+  inside it. Loopback echo is mostly kernel time; what differs between servers is what they spend, not the
+  time on the wall.
+- Server on core {method.server_cpu}, load on core {method.load_cpu}; a fresh process for every figure;
+  {method.warmup:g} s of load before {method.duration:g} s measured; closed loop; {verify}.
+- Every server passed the same conformance check in the same run (`benchmarks/peers/conformance.py`).
+- {method.rounds} rounds; in each, every server in turn, the order rotated by round and reversed in every
+  second one. Ratios are taken inside a round; quoted are the median and, in brackets, the lowest and highest.
+- fastecho runs with its defaults, one worker; its supervisor counts as its CPU and as its memory.
+- Resident bytes: growth of the process tree's own memory (anonymous and shared, proportional) from no
+  connection to 8,000 that have each had one echo of 64 KiB. What the kernel holds for a socket is not in it;
+  it is the same for all. Two rounds of it at most: the figure hardly varies.
+- Absolute figures hold for this machine and this run only; compare ratios."""
+
+LIMITS = """\
+- One machine, loopback, one core a side. A network, a NIC and more cores are not in these figures.
+- Programs that use more than one core (Go, a thread a session) are held to one like everybody else.
+- In a closed loop a faster server gets its next message sooner, but not more of them at a time; a server
+  whose core is not full wakes up more often for each echo. The shares of both cores stand in the tables."""
+
+INTRODUCTION = """\
+CPU per echo of fastecho divided by that of each peer; below 1 fastecho is ahead. In the row of one connection
+it is the p50 round trip, in the row of idle connections resident bytes."""
+
+
+def draw(table: Table) -> str:
+    lines = [
+        "| " + " | ".join(table.head) + " |",
+        "|---|" + "---:|" * (len(table.head) - 1),
+        *("| " + " | ".join(line) + " |" for line in table.body),
+    ]
+    return "\n".join(lines)
+
+
+def bullets(lines: Iterable[str], none: str) -> str:
+    return "\n".join(f"- {line}" for line in lines) or none
+
+
+def facts(found: dict[str, str]) -> str:
+    return "\n".join(f"- {name}: {value}" for name, value in found.items())
+
+
+def section(title: str, *paragraphs: str) -> str:
+    return "\n\n".join([f"## {title}", *(paragraph for paragraph in paragraphs if paragraph)])
+
+
+def honest(record: Record) -> str:
+    parts = [
+        "**Ratios to hold that this run misses**",
+        bullets(map(reading.missed_line, reading.missed(record)), "None."),
+        "**Where C or C++ leads** (above 1)",
+        bullets(map(reading.line, reading.leads(record, reading.C_FAMILY)), "Nowhere in this run."),
+    ]
+    if others := reading.leads(record, ("go", "python")):
+        parts += ["**Where Go or Python leads**", bullets(map(reading.line, others), "")]
+    if absent := reading.unmeasured(record):
+        missing = (f"{found.row.label}: {found.peer}" for found in absent)
+        parts += ["**Ratios to hold that this run did not measure**", bullets(missing, "")]
+    if starved := reading.starved(record):
+        parts += [
+            "**Rows in which the load's core was full and the server's was not**",
+            bullets(starved, ""),
+        ]
+    if signs := reading.disturbances(record):
+        parts += ["**The machine was not quiet: do not quote this run**", bullets(signs, "")]
+    return section("Honest reading", *parts, LIMITS)
+
+
+def failures(record: Record) -> str:
+    lines = record.failure_lines()
+    return section("Failures", bullets(lines, "")) if lines else ""
+
+
+def excerpt(record: Record, plot: str | None) -> str:
+    """The table, the plot and one sentence, for the README."""
+    picture = f"![fastecho relative to its peers, by kind of work]({plot})" if plot else ""
+    parts = (INTRODUCTION, draw(headline(record)), picture, reading.sentence(record))
+    return "\n\n".join(part for part in parts if part)
+
+
+def spliced(text: str, insertion: str) -> str | None:
+    """`text` with what stands between its two markers replaced; None when it has no markers."""
+    before, opening, rest = text.partition(OPENING)
+    _, closing, after = rest.partition(CLOSING)
+    return f"{before}{opening}\n{insertion}\n{closing}{after}" if closing else None
+
+
+def page(record: Record, plot: str | None, data: str) -> str:
+    """The page; `plot` and `data` are the names of the files beside it."""
+    verify = "every echoed byte checked" if record.method.verify else "bytes not checked"
+    method = METHOD.format(method=record.method, verify=verify)
+    pin, asleep = pinned(record), sleeping(record)
+    parts = [
+        "# Performance",
+        f"<!-- Written by `make versus` from {data}; changes here are lost. -->",
+        INTRODUCTION,
+        draw(headline(record)),
+        f"![fastecho relative to its peers, by kind of work]({plot})" if plot else "",
+        honest(record),
+        failures(record),
+        section("Leased and pinned buffers", f"{pin.title}:", draw(pin)) if pin.body else "",
+        section("All servers"),
+        *(f"### {row.label}\n\n{draw(detail(record, row))}" for row in rows_of(record)),
+        f"### {asleep.title}\n\n{draw(asleep)}" if asleep.body else "",
+        section("Method", method),
+        section("Machine and versions", facts(record.machine), facts(record.versions)),
+        section(
+            "To run it again",
+            f"    {record.command}",
+            f"Started {record.started}, took {record.seconds / 60:.0f} minutes; all rounds are in "
+            f"[{data}]({data}). `make peers` builds the peers; on Debian they need "
+            "`g++ libasio-dev libuv1-dev golang-go`.",
+        ),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"

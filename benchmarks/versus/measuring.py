@@ -1,0 +1,115 @@
+"""One cell: a fresh server on its core, the load on the other, the server's CPU clock read at both ends
+of the measured window."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Callable
+
+from benchmarks.versus.peers import Peer
+from benchmarks.versus.process import Server, ServerError
+from benchmarks.versus.record import Cell, Method
+from benchmarks.versus.rows import Row
+
+from fastecho.bench import LoadError, LoadSpec, run_load
+
+IDLE_TIMEOUT = 10.0
+
+
+class MeasuringError(Exception):
+    """A cell that gave no figure; one line."""
+
+
+class CpuWindow:
+    """Takes the server's CPU time at the ends of the window, where the load engine calls it."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._processes: tuple[int, ...] = ()
+        self._start = 0.0
+        self.seconds = 0.0
+
+    def __call__(self, event: str) -> None:
+        if event == "start":
+            self._processes = self._server.processes()
+            self._start = self._server.cpu_seconds(self._processes)
+        elif event == "end":
+            self.seconds = self._server.cpu_seconds(self._processes) - self._start
+
+
+def under_load(server: Server, row: Row, method: Method, round_: int) -> Cell:
+    window = CpuWindow(server)
+    spec = LoadSpec(
+        target=f"tcp://127.0.0.1:{server.port}",
+        connections=row.connections,
+        size=row.size,
+        depth=row.depth,
+        churn=row.churn,
+        duration=method.duration,
+        warmup=method.warmup,
+        cpus=(method.load_cpu,),
+        verify=method.verify,
+    )
+    try:
+        result = run_load(spec, on_window=window)
+    except LoadError as error:
+        raise MeasuringError(str(error)) from None
+    if not result.ok:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in result.errors.items() if count)
+        raise MeasuringError("; ".join([kinds or "no echo came back", *result.error_details]))
+    return Cell(
+        row.name,
+        server.peer.name,
+        round_,
+        echoes=result.echoes,
+        seconds=result.seconds,
+        cpu=window.seconds,
+        p50=result.percentiles["p50"],
+        p99=result.percentiles["p99"],
+        server_busy=window.seconds / result.seconds,
+        client_busy=result.client_utilisation,
+    )
+
+
+def idle_memory(server: Server, row: Row, method: Method, round_: int) -> Cell:
+    """Resident bytes that a connection adds, once it has had one echo and nothing is under way."""
+    message = bytes(1 + i % 255 for i in range(row.size))
+    before = server.resident_bytes()
+    clients: list[socket.socket] = []
+    try:
+        for _ in range(row.connections):
+            client = socket.create_connection(("127.0.0.1", server.port), timeout=IDLE_TIMEOUT)
+            clients.append(client)
+            # Reset instead of FIN at the end: no thousands of ports in TIME_WAIT for the next cell.
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.sendall(message)
+            echo = bytearray()
+            while len(echo) < len(message):
+                chunk = client.recv(len(message))
+                if not chunk:
+                    raise MeasuringError(f"connection {len(clients)} ended after {len(echo)} bytes")
+                echo += chunk
+            if echo != message:
+                raise MeasuringError(f"connection {len(clients)} got a wrong echo")
+        resident = (server.resident_bytes() - before) / row.connections
+    except OSError as error:
+        raise MeasuringError(f"connection {len(clients)}: {error}") from None
+    finally:
+        for client in clients:
+            client.close()
+    return Cell(row.name, server.peer.name, round_, resident=resident)
+
+
+def measure(peer: Peer, row: Row, method: Method, round_: int) -> Cell:
+    """Runs one cell; what went wrong stands in its `error`."""
+    run: Callable[[Server, Row, Method, int], Cell] = idle_memory if row.figure == "resident" else under_load
+    try:
+        with Server(peer, method.server_cpu) as server:
+            try:
+                return run(server, row, method, round_)
+            finally:
+                # A server that is gone explains every error of the load.
+                server.check_alive()
+    except (ServerError, MeasuringError) as error:
+        return Cell(row.name, peer.name, round_, error=str(error))

@@ -1,0 +1,81 @@
+"""The work that is measured, and the ratios the project holds itself to (below 1: fastecho is ahead)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from benchmarks.versus.peers import BUSY_POLL_US, FASTECHO, SPINNING, Peer
+
+Figure = Literal["cpu", "p50", "resident"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One kind of work.
+
+    figure: what the ratios are taken of: server CPU seconds an echo, the p50 round trip in seconds, or bytes
+    resident a connection.
+    subject: the arm of fastecho whose ratios are quoted.
+    ceilings: the highest ratio to hold, by peer.
+    most_rounds: more would say the same; None: as many as the run has.
+    """
+
+    name: str
+    label: str
+    connections: int
+    size: int
+    ceilings: Mapping[str, float] = field(default_factory=dict)
+    depth: int = 1
+    churn: bool = False
+    figure: Figure = "cpu"
+    subject: str = FASTECHO
+    most_rounds: int | None = None
+
+    def takes(self, peer: Peer) -> bool:
+        """Whether this peer can do this work at all."""
+        return (peer.parallel or self.connections == 1) and (not peer.spins or self.figure == "p50")
+
+
+def ceilings(floor: float | None, asio_1k: float, asio_64k: float, python: float) -> dict[str, float]:
+    found = {} if floor is None else {"epoll": floor}
+    return {**found, "asio-1k": asio_1k, "asio-64k": asio_64k, "uvloop-buffered": python}
+
+
+CHURN = ceilings(1.40, 1.28, 1.28, 0.95)
+ROWS = (
+    Row("64x50", "64 B, 50 connections", 50, 64, ceilings(1.17, 1.10, 1.12, 0.80)),
+    Row("64x1000", "64 B, 1,000 connections", 1000, 64, ceilings(1.20, 1.10, 1.12, 0.80)),
+    Row("4k", "4 KiB, 16 connections", 16, 4096, ceilings(1.08, 0.30, 1.05, 0.83)),
+    Row("64k", "64 KiB, 16 connections", 16, 65536, ceilings(1.05, 0.06, 1.00, 0.80)),
+    Row("256k", "256 KiB, 16 connections", 16, 262144),
+    Row("pipelined", "64 B, 64 in flight on each of 16 connections", 16, 64, depth=64),
+    Row("churn", "churn: connect, echo 64 B, close; 32 at once", 32, 64, CHURN, churn=True),
+    Row(
+        "one",
+        f"64 B, one connection, p50 round trip, --busy-poll {BUSY_POLL_US}",
+        1,
+        64,
+        {"epoll-spin": 1.05, "asio-1k": 0.40, "asio-64k": 0.40, "uvloop-buffered": 0.45},
+        figure="p50",
+        subject=SPINNING,
+    ),
+    Row(
+        "idle",
+        "resident bytes an idle connection, 8,000 of them, after one 64 KiB echo each",
+        8000,
+        65536,
+        ceilings(None, 1.3, 0.03, 0.03),
+        figure="resident",
+        most_rounds=2,
+    ),
+)
+BY_NAME = {row.name: row for row in ROWS}
+# The same cells, read for the servers that sleep: nothing is held to it, and it is not kept silent either.
+SLEEPING = replace(
+    BY_NAME["one"],
+    label="64 B, one connection, p50 round trip, nobody spinning",
+    subject=FASTECHO,
+    ceilings={},
+)

@@ -1,0 +1,86 @@
+"""A cell with a real server and a real load: figures when all is well, an error and no figure otherwise."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("fastecho.bench")
+if sys.platform != "linux":
+    pytest.skip("reads /proc and CPU clocks of other processes", allow_module_level=True)
+
+from benchmarks.versus.measuring import measure
+from benchmarks.versus.peers import Peer
+from benchmarks.versus.record import Method
+from benchmarks.versus.rows import BY_NAME as ROWS
+
+CPUS = sorted(os.sched_getaffinity(0))
+METHOD = Method(rounds=1, duration=0.2, warmup=0.05, server_cpu=CPUS[-1], load_cpu=CPUS[0], verify=True)
+LOAD = replace(ROWS["64x50"], connections=4)
+
+ECHO = """
+import socket, sys, threading
+listener = socket.create_server(("127.0.0.1", 0), backlog=100)
+print(listener.getsockname()[1], flush=True)
+
+def serve(client):
+    kept = bytearray({kept})
+    seen = 0
+    while data := client.recv(1 << 16):
+        seen += len(data)
+        {spoil}
+        client.sendall(data)
+
+while True:
+    threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+"""
+
+
+def server(tmp_path: Path, spoil: str = "pass", kept: int = 0) -> Peer:
+    path = tmp_path / "server.py"
+    path.write_text(ECHO.format(spoil=spoil, kept=kept))
+    return Peer("epoll", "mine", "c", (sys.executable, str(path), "PORT"))
+
+
+def test_a_cell_has_its_figures(tmp_path: Path) -> None:
+    cell = measure(server(tmp_path), LOAD, METHOD, 0)
+    assert cell.error is None
+    assert cell.echoes is not None
+    assert cell.echoes > 0
+    assert cell.cpu_per_echo is not None
+    assert 0 < cell.cpu_per_echo < 0.01
+    assert cell.p50 is not None
+    assert cell.p99 is not None
+    assert 0 < cell.p50 <= cell.p99
+    # One interpreter cannot use more than one core; the clock and the window are read a moment apart.
+    assert cell.server_busy is not None
+    assert 0 < cell.server_busy < 1.1
+
+
+@pytest.mark.parametrize(
+    ("spoil", "expected"),
+    [
+        ("data = data[:-1] + bytes([data[-1] ^ 1]) if seen > 640 else data", "corrupt"),
+        ("client.close() if seen > 640 else None", "reset|short"),
+        ("import os; os._exit(3) if seen > 640 else None", "ended with 3"),
+    ],
+)
+def test_a_bad_server_is_an_error_and_no_figure(tmp_path: Path, spoil: str, expected: str) -> None:
+    cell = measure(server(tmp_path, spoil), LOAD, METHOD, 0)
+    assert cell.error is not None
+    assert (cell.echoes, cell.cpu, cell.p50) == (None, None, None)
+    assert re.search(expected, cell.error)
+
+
+def test_resident_bytes_are_found(tmp_path: Path) -> None:
+    row = replace(ROWS["idle"], connections=30)
+    bare = measure(server(tmp_path), row, METHOD, 0).resident
+    heavy = measure(server(tmp_path, kept=1_000_000), row, METHOD, 0).resident
+    assert bare is not None
+    assert heavy is not None
+    assert 0.95e6 < heavy - bare < 1.05e6

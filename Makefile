@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN     = $(VENV)/bin
 
-.PHONY: serve test test-all lint types bench wheel clean
+.PHONY: serve test test-all lint types bench peers versus wheel clean
 
 serve: $(VENV)/.base ## build, and run the server with four workers
 	$(BIN)/fastecho --workers 4
@@ -24,6 +24,12 @@ types: $(VENV)/.test $(VENV)/.types ## mypy strict, and the stubs against the bu
 bench: $(VENV)/.test ## the pytest-benchmark suites
 	$(BIN)/python -m pytest benchmarks --benchmark-only -o addopts= $(ARGS)
 
+peers: $(BIN)/python ## build the servers that we compare with; names what is missing for one
+	$(BIN)/python -m benchmarks.peers.build
+
+versus: $(VENV)/.versus ## every peer and fastecho in one run: docs/performance.md (about 15 minutes)
+	$(BIN)/python -m benchmarks.versus $(ARGS)
+
 wheel: $(VENV)/.wheel ## sdist, and the wheel built from it
 	$(BIN)/python -m build
 
@@ -35,6 +41,7 @@ SOURCES = pyproject.toml setup.py $(wildcard src/fastecho/*.p[yx]* src/fastecho/
 $(BIN)/python: ; @scripts/make-venv $(PYTHON) $(VENV)
 $(VENV)/.base: $(BIN)/python $(SOURCES) ; $(BIN)/pip install -q -e . && touch $@
 $(VENV)/.test: $(BIN)/python $(SOURCES) ; $(BIN)/pip install -q -e '.[test]' && touch $@ $(VENV)/.base
+$(VENV)/.versus: $(BIN)/python $(SOURCES) ; $(BIN)/pip install -q -e '.[versus]' && touch $@
 $(VENV)/.lint: $(BIN)/python ; $(BIN)/pip install -q ruff && touch $@
 $(VENV)/.types: $(BIN)/python ; $(BIN)/pip install -q mypy && touch $@
 $(VENV)/.wheel: $(BIN)/python ; $(BIN)/pip install -q build && touch $@

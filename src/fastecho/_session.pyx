@@ -191,13 +191,14 @@ cdef class EchoSession(Member, asyncio.BufferedProtocol):
             self.reset(REFUSED)
         elif self.group.admit():
             self.place = ADMITTED
+            if not self.group.has_room():
+                self.group.settle()
         else:
             self.place = WAITING
             self.state = PARKED
             self.shared.count.waiting += 1
             self.group.parked.append(self)
             transport.pause_reading()
-        if self.group.limit or self.place == WAITING or self.group.own_limit:
             self.group.settle()
 
     cdef int unpark(self) except -1:

@@ -2,7 +2,8 @@
 
     python benchmarks/instructions.py [leased|pinned|plain] [--functions N]
 
-Runs the server under valgrind's callgrind (Debian: valgrind), warms it up, counts 5,000 echoes of 64 B over 50 connections.
+Runs the server under valgrind's callgrind (Debian: valgrind), warms it up, counts 5,000 echoes of 64 B over 50
+connections.
 """
 
 from __future__ import annotations
@@ -59,9 +60,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "callgrind.out"
         count(arguments.kind, output)
-        annotated = subprocess.run(
-            ["callgrind_annotate", "--threshold=100", "--auto=no", str(output)], check=True, capture_output=True, text=True
-        ).stdout
+        annotate = ["callgrind_annotate", "--threshold=100", "--auto=no", str(output)]
+        annotated = subprocess.run(annotate, check=True, capture_output=True, text=True).stdout
     echoes = CONNECTIONS * COUNTED
     owners: Counter[str] = Counter()
     functions: Counter[str] = Counter()

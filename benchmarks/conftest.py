@@ -25,19 +25,19 @@ SERVERS = {
 
 
 @contextlib.contextmanager
-def running(name: str) -> Iterator[tuple[str, int]]:
+def running_command(command: list[str]) -> Iterator[tuple[subprocess.Popen[bytes], tuple[str, int]]]:
     """Start a server, wait until it says where it listens, stop it at the end."""
     ready, theirs = os.pipe()
     pin = (lambda: os.sched_setaffinity(0, CPUS[:1])) if len(CPUS) > 1 else None
-    command = [*SERVERS[name], "--ready-fd", str(theirs)]
+    command = [*command, "--ready-fd", str(theirs)]
     with subprocess.Popen(command, pass_fds=[theirs], preexec_fn=pin) as process:
         os.close(theirs)
         with os.fdopen(ready) as lines:
             address = lines.readline().strip()
         try:
-            assert address, f"{name} did not start"
+            assert address, f"{' '.join(command)} did not start"
             host, _, port = address.removeprefix("tcp://").rpartition(":")
-            yield host, int(port)
+            yield process, (host, int(port))
         finally:
             process.terminate()
 
@@ -53,5 +53,5 @@ def _load_has_a_cpu_of_its_own() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def address(request: pytest.FixtureRequest) -> Iterator[tuple[str, int]]:
-    with running(request.param) as address:
+    with running_command(SERVERS[request.param]) as (_, address):
         yield address

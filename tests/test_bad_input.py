@@ -112,7 +112,7 @@ ON_THE_COMMAND_LINE = [
     Case(2, ("extra", "unexpected argument"), ("serve", "extra")),
     Case(2, ("extra", "unexpected argument"), ("--port", "1", "extra", "--workers", "2")),
     Case(2, ("srve", "no such command", "serve"), ("srve",)),
-    Case(2, ("bench", "no such command"), ("bench",)),
+    Case(2, ("bnch", "no such command"), ("bnch",)),
     Case(2, ("''", "no such command"), ("",)),
     Case(78, ("--config /nowhere/echo.toml", "No such file"), ("--config", "/nowhere/echo.toml")),
     Case(78, ("--config /", "Is a directory"), ("--config", "/")),

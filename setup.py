@@ -16,7 +16,7 @@ from setuptools import Extension, setup
 
 KINDS = {
     "release": {
-        "cflags": ["-O3", "-g0", "-fno-plt", "-fno-semantic-interposition"],
+        "cflags": ["-O3", "-g0", *(["-fno-plt", "-fno-semantic-interposition"] if sys.platform == "linux" else [])],
         "macros": [("CYTHON_WITHOUT_ASSERTIONS", "1")],
         "directives": {},
     },

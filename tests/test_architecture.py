@@ -14,10 +14,10 @@ SOURCE = Path(fastecho.__file__).parent
 RANKS = (
     {"_version", "errors"},
     {"_sys", "_scan", "_text", "_parse", "_descriptors", "_unix", "_tls", "_signals", "_platform", "_logging"},
-    {"config", "_sockets", "_control", "_accept", "_buffer", "_counters"},
+    {"config", "_sockets", "_control", "_buffer", "_counters"},
     {"_group", "stats"},
     {"_session"},
-    {"_spin"},
+    {"_spin", "_accept"},
     {"server"},
     {"thread", "_worker", "_slot", "_report"},
     {"_crew"},

@@ -199,3 +199,21 @@ def test_a_connection_storm_of_half_open_clients(run):
                 assert await loop.sock_recv(sock, 1) == b"x"
 
     run(body())
+
+
+def test_a_place_left_and_taken_in_one_turn_leaves_accepting_paused(run):
+    """The resumption is a task; a pause that comes before it has run must stand."""
+
+    async def body():
+        async with fastecho.EchoServer(port=0, max_connections=1) as server:
+            async with Client.to(server.address) as first:
+                assert await first.ask(b"x") == b"x"
+                server._room()
+                server._full()
+                waiting = [connect_blocking(server.address) for _ in range(5)]
+                assert await first.ask(b"y") == b"y"
+                assert server.stats.accepted == 1
+                for sock in waiting:
+                    sock.close()
+
+    run(body())

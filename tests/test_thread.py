@@ -1,6 +1,7 @@
 """serve(): a server in a thread of its own, beside any code."""
 
 import asyncio
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -182,3 +183,32 @@ def test_stats_while_it_serves():
                 assert now >= last
                 last = now
         assert last >= 299_000
+
+
+def refuses(address):
+    try:
+        connect_blocking(address).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_child_does_not_keep_the_port_open():
+    """HAZARDS 35: the child has a copy of the listener, on which nobody would ever accept."""
+    server = fastecho.serve(port=0)
+    address = server.address
+    hold, release = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(release)
+        os.read(hold, 1)
+        os._exit(0)
+    try:
+        server.close()
+        wait_until(lambda: refuses(address), "the child to close its copy")
+    finally:
+        os.close(release)
+        os.close(hold)
+        os.waitpid(child, 0)

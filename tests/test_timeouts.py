@@ -234,3 +234,51 @@ def test_a_peer_that_goes_on_sending_does_not_linger_for_ever(run, pinned):
                 assert server.stats.bytes_discarded > 0
 
     run(body())
+
+
+def test_a_drain_does_not_end_a_session_between_its_flush_and_its_next_read(loop, pinned):
+    """While a tail is queued nothing is read: what has come meanwhile waits in the kernel and is still to be echoed."""
+    with group_of(loop, pin_buffers=pinned) as (group, config):
+        start = time.monotonic()
+        group.sweep(start)
+        driven = Driven(group, config, loop, Wire([10, None]))
+        driven.read(b"x" * 500)
+        assert driven.wire.reading_paused
+        group.draining_since = start
+        group.sweep(start + 1)
+        driven.wire.flush()
+        group.sweep(start + 1.05)
+        assert not driven.wire.eof_asked, "its FIN came before it could read"
+        driven.read(b"later")
+        driven.settle()
+        assert bytes(driven.wire.sent).endswith(b"later")
+        driven.eof()
+        driven.finish()
+
+
+def test_a_session_that_cannot_be_looked_at_does_not_stop_the_time_outs_of_others(loop):
+    with group_of(loop, idle_timeout=5) as (group, config):
+        start = time.monotonic()
+        group.sweep(start)
+        bad, good = Driven(group, config, loop, Wire()), Driven(group, config, loop, Wire())
+        bad.read(b"x")
+        bad.wire.get_write_buffer_size = bad.wire.can_write_eof = None  # not callable: the sweep of this one raises
+        good.read(b"x")
+        group.sweep(start + 1)
+        group.sweep(start + 60)
+        assert good.wire.eof_asked, "the sweep stopped at the first one"
+
+
+def test_a_loop_that_was_held_up_ends_nobody(run):
+    """It has not listened meanwhile, so the time it lost is nobody's silence."""
+
+    async def body():
+        async with fastecho.EchoServer(port=0, terminator=None, idle_timeout=0.4 * UNIT) as server:
+            async with Client.to(server.address) as client:
+                assert await client.ask(b"x") == b"x"
+                time.sleep(1.2 * UNIT)  # noqa: ASYNC251 - what holds it up
+                for _ in range(3):
+                    assert await client.ask(b"still here") == b"still here"
+                assert server.stats.ends["idle"] == 0
+
+    run(body())

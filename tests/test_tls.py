@@ -396,3 +396,40 @@ def test_an_address_needs_no_tls_to_be_reported(run, authority):
                 pass
 
     run(body())
+
+
+def test_connections_in_their_handshake_count_for_the_limit(run, authority):
+    """They hold descriptors: whoever comes beyond the limit waits in the backlog, not in a handshake."""
+
+    async def body():
+        async with fastecho.EchoServer(port=0, max_connections=2, tls_cert=authority.both_file) as server:
+            silent = [connect_blocking(server.address) for _ in range(10)]
+            await until(lambda: server._group.pending, "a handshake")
+            await until(lambda: server._group.full, "the pause")
+            # Stock asyncio accepts one more before its pause.
+            assert server._group.pending + server._group.sessions <= 3
+            for sock in silent:
+                sock.close()
+            await until(lambda: not server._group.pending, "the end of all handshakes")
+
+    run(body())
+
+
+def test_a_handshake_under_way_outlives_the_stop(run, authority):
+    async def body():
+        server = fastecho.EchoServer(port=0, tls_cert=authority.both_file)
+        await server.start()
+        sock = connect_blocking(server.address)
+        await until(lambda: server._group.pending, "the accept")
+        closing = asyncio.ensure_future(server.close())
+        await until(lambda: not server._acceptor._open, "the end of accepting")
+
+        def talk():
+            with authority.context().wrap_socket(sock, server_hostname="localhost") as client:
+                client.sendall(b"hi\0")
+                return read_exactly(client, 3)
+
+        assert await asyncio.get_running_loop().run_in_executor(None, talk) == b"hi\0"
+        await closing
+
+    run(body())

@@ -11,16 +11,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import ssl
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from ._session import EchoSession
 from ._tls import HANDSHAKE_TIMEOUT
 
 __all__ = ["Acceptor", "runs_on_uvloop"]
 
-Factory = Callable[[], asyncio.BaseProtocol]
+Factory = Callable[[], EchoSession]
 
 _OUT_OF_RESOURCES = 1.0
 """Seconds without accepting after the system refused a descriptor or memory; asyncio waits as long."""
@@ -56,6 +58,7 @@ class Acceptor:
         self._servers: list[asyncio.AbstractServer] = []
         self._handovers: set[asyncio.Task[None]] = set()
         self._open = True
+        self._reopening: asyncio.Task[None] | None = None
         self._lock = asyncio.Lock()
 
     async def add(self, sockets: Iterable[socket.socket]) -> None:
@@ -77,12 +80,25 @@ class Acceptor:
             for sock in self._sockets:
                 self._loop.remove_reader(sock)
 
-    async def resume(self) -> None:
-        """Accept again whoever waits."""
+    def resume(self) -> None:
+        """Accept again whoever waits. A `pause` that comes before it has happened undoes it."""
         self._open = True
+        self._reopening = self._loop.create_task(self._reopen())
+
+    async def _reopen(self) -> None:
         async with self._lock:
-            if not self._servers:
+            if not self._open or self._servers:
+                return
+            try:
                 await self._serve(self._sockets)
+            except OSError:  # no descriptor for the duplicate
+                self.pause()
+                self._open = True
+                self._loop.call_later(_OUT_OF_RESOURCES, self._try_again)
+
+    def _try_again(self) -> None:
+        if self._open:
+            self.resume()
 
     async def accept_the_rest(self) -> None:
         """Accept until nobody waits, and hand them over. For the end of a listener, after `pause`."""
@@ -100,8 +116,18 @@ class Acceptor:
     def release(self) -> list[socket.socket]:
         """Stop for good, and hand back the sockets."""
         self.pause()
+        if self._reopening is not None:
+            self._reopening.cancel()
         sockets, self._sockets = self._sockets, []
         return sockets
+
+    def close_copies(self) -> None:
+        """In a forked child: close its copies of the listening sockets. The loop is the parent's, and not touched."""
+        for server in self._servers:
+            for sock in getattr(server, "sockets", ()):
+                os.close(sock.fileno())
+        for sock in self._sockets:
+            sock.close()
 
     async def _serve(self, sockets: Iterable[socket.socket]) -> None:
         for sock in sockets:
@@ -153,7 +179,9 @@ class Acceptor:
 
     async def _hand_over(self, connection: socket.socket) -> None:
         # The peer may be gone, or fail its TLS handshake: nobody to tell.
+        session = self._factory()
         with contextlib.suppress(OSError, asyncio.TimeoutError), contextlib.ExitStack() as undo:
+            undo.callback(session.never_connected)
             undo.callback(connection.close)
-            await self._loop.connect_accepted_socket(self._factory, connection, **self._tls)
+            await self._loop.connect_accepted_socket(lambda: session, connection, **self._tls)
             undo.pop_all()

@@ -54,6 +54,7 @@ cdef class Group:
     cdef object parked              # deque of those who wait for one, in the order of their arrival
     cdef uint64_t limit             # of the service, over all processes; 0: none
     cdef uint64_t own_limit         # of this process: its descriptors; 0: none
+    cdef readonly Py_ssize_t pending    # accepted, but still in the TLS handshake
     cdef readonly bint full         # accepting is paused
     cdef public object on_full      # called when it has to be, and when
     cdef public object on_room      # it need not any longer;
@@ -63,5 +64,5 @@ cdef class Group:
     cdef int remove(self, Member member) except -1
     cdef bint admit(self) noexcept
     cdef int leave(self) except -1
-    cdef bint has_room(self) noexcept
+    cdef bint may_accept(self) noexcept
     cdef int each(self, double now, bint expel) except -1

@@ -51,6 +51,9 @@ class Group:
     def sessions(self) -> int:
         """Connections that are open."""
     @property
+    def pending(self) -> int:
+        """Connections that were accepted and are still in their TLS handshake."""
+    @property
     def full(self) -> bool:
         """Whether accepting is paused for want of a place."""
     @property

@@ -87,14 +87,15 @@ cdef class Group:
 
     # -- places -----------------------------------------------------------------------------------------------------
 
-    cdef bint has_room(self) noexcept:
-        if self.own_limit and self.shared.count.active >= self.own_limit:
+    cdef bint may_accept(self) noexcept:
+        """Whether one more descriptor may be taken, by somebody who would get a place."""
+        if self.own_limit and self.sessions + self.pending >= self.own_limit:
             return False
-        return self.limit == 0 or self.counters.shared.total_active() < self.limit
+        return self.limit == 0 or self.counters.shared.total_active() + self.pending < self.limit
 
     cdef bint admit(self) noexcept:
         """Takes a place if there is one. Two processes that take the last one together both step back and try again."""
-        while self.has_room():
+        while self.limit == 0 or self.counters.shared.total_active() < self.limit:
             self.shared.count.active += 1
             if self.limit == 0 or self.counters.shared.total_active() <= self.limit:
                 return True
@@ -121,7 +122,7 @@ cdef class Group:
             if not full and self.counters.shared.header.accept_paused:
                 self.counters.shared.header.accept_paused = 0
                 announce = True
-        full = full or not self.has_room() or bool(self.parked)
+        full = full or not self.may_accept() or bool(self.parked)
         announce = announce and not full
         if full != self.full:
             self.full = full
@@ -152,10 +153,13 @@ cdef class Group:
         while here != NULL:
             member = <Member>here
             here = member.next      # the member may leave the list
-            if expel:
-                member.expel()
-            else:
-                member.sweep(now)
+            try:
+                if expel:
+                    member.expel()
+                else:
+                    member.sweep(now)
+            except Exception as error:      # whatever ails one session, the others keep their time-outs
+                session_log.warning("a session could not be looked at: %s: %s", type(error).__name__, error)
         return 0
 
     def stats(self):

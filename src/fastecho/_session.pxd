@@ -45,6 +45,7 @@ cdef enum End:      # in the order of the end_* counters
 
 cdef enum Place:    # in the count of active sessions
     NOWHERE
+    PENDING         # accepted, in its TLS handshake
     WAITING
     ADMITTED
 

@@ -30,6 +30,15 @@ cdef tuple CAUSES = (
 
 cdef class EchoSession(Member, asyncio.BufferedProtocol):
 
+    def __dealloc__(self):
+        if self.group is not None:
+            self.never_connected()
+
+    def never_connected(self):
+        if self.place == PENDING:
+            self.place = NOWHERE
+            self.group.pending -= 1
+
     # -- a message --------------------------------------------------------------------------------------------------
 
     def get_buffer(self, sizehint):
@@ -116,6 +125,7 @@ cdef class EchoSession(Member, asyncio.BufferedProtocol):
         self.write_paused = False
         if self.queued:
             self.queued = False
+            self.active_at = self.shared.now    # not quiet: what came meanwhile waits in the kernel
             self.flushed()
             if self.state == FLUSHING:
                 self.send_fin()
@@ -136,6 +146,7 @@ cdef class EchoSession(Member, asyncio.BufferedProtocol):
                 if self.slot == NULL:
                     return self.reset(REFUSED)
             self.tail = size
+            self.transport.resume_reading()     # on asyncio 3.10 a pause in connection_made is only believed, not made
             self.transport.pause_reading()
             return 0
         self.shared.count.bytes_discarded += size
@@ -167,6 +178,7 @@ cdef class EchoSession(Member, asyncio.BufferedProtocol):
     def take_turn(self):
         if self.yielding:
             self.yielding = False
+            self.active_at = self.shared.now
             self.resume()
 
     cdef int resume(self) except -1:
@@ -182,6 +194,9 @@ cdef class EchoSession(Member, asyncio.BufferedProtocol):
         if sock is not None and not self.group.tls:
             self.fd = sock.fileno()
         self.active_at = self.progress_at = self.shared.now
+        if self.place == PENDING:
+            self.place = NOWHERE
+            self.group.pending -= 1
         self.group.add(self)
         if self.group.log is not None:
             self.say(f"starts, from {transport.get_extra_info('peername') or 'a peer without a name'}")
@@ -191,7 +206,7 @@ cdef class EchoSession(Member, asyncio.BufferedProtocol):
             self.reset(REFUSED)
         elif self.group.admit():
             self.place = ADMITTED
-            if not self.group.has_room():
+            if not self.group.may_accept():
                 self.group.settle()
         else:
             self.place = WAITING
@@ -205,8 +220,10 @@ cdef class EchoSession(Member, asyncio.BufferedProtocol):
         cdef Slot* slot = self.slot
         cdef Py_ssize_t size = self.tail
         self.place = ADMITTED
-        self.state = OPEN
         self.shared.count.waiting -= 1
+        if self.state != PARKED:            # ended while it waited
+            return 0
+        self.state = OPEN
         self.active_at = self.shared.now
         if size:
             self.tail = 0
@@ -235,7 +252,8 @@ cdef class EchoSession(Member, asyncio.BufferedProtocol):
         return self.send_fin()
 
     cdef int send_fin(self) except -1:
-        if self.shared.direct:
+        if self.fd >= 0:
+            # Nothing is queued here. asyncio's write_eof raises when the peer has gone, and so would a late call of its.
             shutdown(self.fd, SHUT_WR)      # an error means a reset, which the next read reports
         elif self.transport.can_write_eof():
             self.transport.write_eof()
@@ -304,7 +322,12 @@ cdef class EchoSession(Member, asyncio.BufferedProtocol):
 
     cdef Py_ssize_t outstanding(self) except -1:
         cdef int fd = self.descriptor()
-        return self.transport.get_write_buffer_size() + (fe_unacknowledged(fd) if fd >= 0 else 0)
+        cdef Py_ssize_t queue
+        try:
+            queue = self.transport.get_write_buffer_size()
+        except AttributeError:              # Python 3.10: a TLS transport that has lost the one below
+            return 0
+        return queue + (fe_unacknowledged(fd) if fd >= 0 else 0)
 
     cdef int sweep(self, double now) except -1:
         cdef Py_ssize_t due
@@ -322,7 +345,7 @@ cdef class EchoSession(Member, asyncio.BufferedProtocol):
             return self.reset(WRITE_TIMEOUT)
         if self.state == LINGERING or self.state == CLOSING:
             return self.sweep_closing(now, due)
-        if self.state == OPEN and not self.queued:
+        if self.state == OPEN and not self.queued and not self.yielding:
             # active_at is up to one interval too old: it was the time of the sweep before the byte.
             if self.group.draining_since:
                 if now - max(self.active_at, self.group.draining_since) >= self.group.drain_grace + self.group.interval:
@@ -360,6 +383,11 @@ cdef class SessionGroup(Group):
         session.shared = &self.shared
         session.number = self.created
         session.fd = -1
+        if self.tls:                # no session before its handshake, but a descriptor
+            session.place = PENDING
+            self.pending += 1
+            if not self.full and not self.may_accept():
+                self.loop.call_soon(self.settle)
         if self.log is not None:
             session.say("waits")
         return session

@@ -127,7 +127,7 @@ def _bind_tcp(config: ServerConfig, wanted: Sequence[tuple[int, str, bool]], cop
             try:
                 for copy in range(own):
                     column.append(sock := socket.socket(family, socket.SOCK_STREAM))
-                    _set_options(sock, config.write_timeout)
+                    _set_options(sock)
                     if copy > 0:
                         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
                     sock.bind(_sockaddr(family, host, port))
@@ -187,7 +187,7 @@ def _with_scope(host: str, sockaddr: Sequence[object]) -> str:
     return host
 
 
-def _set_options(sock: socket.socket, write_timeout: float) -> None:
+def _set_options(sock: socket.socket) -> None:
     """Options of a TCP listener; accepted sockets inherit them, which saves system calls on each accept."""
     sock.setblocking(False)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -195,10 +195,6 @@ def _set_options(sock: socket.socket, write_timeout: float) -> None:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    if hasattr(socket, "TCP_USER_TIMEOUT"):
-        # A backstop only: by itself it also ends live but slow readers.
-        milliseconds = min(int(write_timeout * 2000), 2**31 - 1)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
 
 
 def _bind_unix(path: str, backlog: int, copies: int) -> Listeners:

@@ -70,9 +70,10 @@ class EchoServer:
         self._group: SessionGroup | None = None
         self._acceptor: Acceptor | None = None
         self._ticker: asyncio.TimerHandle | None = None
-        self._resuming: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
         self._closed: asyncio.Event = asyncio.Event()
+        self._emptied: set[asyncio.Event] = set()
+        self._clock = self._ticked_at = 0.0
         self._addresses: tuple[str, ...] = ()
         self._names: list[Any] = []
 
@@ -116,6 +117,7 @@ class EchoServer:
             shutdown_timeout=self.config.write_timeout + self.config.linger_timeout,
         )
         await self._acceptor.add(self._sockets)
+        self._clock = self._ticked_at = time.monotonic()
         self._ticker = loop.call_later(group.interval, self._tick)
         log.log(self._level, "serving on %s", ", ".join(self._addresses))
 
@@ -142,8 +144,6 @@ class EchoServer:
         await self._until_empty(_LAST_WORDS)
         if self._ticker is not None:
             self._ticker.cancel()
-        if self._resuming is not None:
-            self._resuming.cancel()
         self._group.close()
         log.log(self._level, "closed")
         self._closed.set()
@@ -211,11 +211,8 @@ class EchoServer:
     async def serve_out(self) -> None:
         """After `stop_accepting`: wait until the last session has ended by itself, for at most `drain_timeout`."""
         assert self._acceptor is not None
-        latest = time.monotonic() + self.config.drain_timeout
         await self._acceptor.handed_over()
-        if self.config.tls_cert is not None:  # handshakes under way are not sessions yet
-            await asyncio.sleep(min(HANDSHAKE_TIMEOUT, self.config.drain_timeout))
-        await self._until_empty(latest - time.monotonic())
+        await self._until_empty(self.config.drain_timeout)
 
     async def drain(self) -> None:
         """End each session once it has been quiet for `drain_grace`; return when none is left, or after
@@ -223,8 +220,13 @@ class EchoServer:
         assert self._group is not None
         self._group.interval = min(self._group.interval, max(self.config.drain_grace / 4, 0.01))
         self._tick()
-        self._group.draining_since = time.monotonic()
+        self._group.draining_since = self._clock
         await self._until_empty(self.config.drain_timeout)
+
+    def close_copies(self) -> None:
+        """In a forked child: close its copies of the listening sockets, or the port stays open as long as it lives."""
+        if self._acceptor is not None:
+            self._acceptor.close_copies()
 
     async def adopt(self, sockets: Sequence[socket.socket]) -> None:
         """Serve further listening sockets, of a sibling that cannot."""
@@ -243,12 +245,28 @@ class EchoServer:
     # -- underneath ------------------------------------------------------------------------------------------
 
     async def _until_empty(self, timeout: float) -> None:
+        """Wait until there is neither a session nor a handshake under way, for at most `timeout` seconds."""
         assert self._group is not None
+        latest = time.monotonic() + timeout
+        handshakes = min(latest, time.monotonic() + HANDSHAKE_TIMEOUT)
         empty = asyncio.Event()
-        self._group.on_empty = empty.set
-        if self._group.sessions:
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(empty.wait(), timeout)
+        self._emptied.add(empty)
+        self._group.on_empty = self._tell_empty
+        try:
+            while (now := time.monotonic()) < latest:
+                under_way = self._group.pending and now < handshakes
+                if not (self._group.sessions or under_way):
+                    break
+                # Nobody tells of a handshake that failed: look for that.
+                empty.clear()
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(empty.wait(), min(latest - now, _HANDSHAKES if under_way else timeout))
+        finally:
+            self._emptied.discard(empty)
+
+    def _tell_empty(self) -> None:
+        for empty in self._emptied:
+            empty.set()
 
     def _release(self) -> None:
         if self._listeners is not None:
@@ -259,8 +277,14 @@ class EchoServer:
         assert self._group is not None
         if self._ticker is not None:
             self._ticker.cancel()
-        self._group.sweep(time.monotonic())
-        self._ticker = asyncio.get_running_loop().call_later(self._group.interval, self._tick)
+        # The clock of the sweeps: a loop that was held up has not listened, so the time it lost counts for nobody.
+        now = time.monotonic()
+        self._clock += min(now - self._ticked_at, self._group.interval)
+        self._ticked_at = now
+        try:
+            self._group.sweep(self._clock)
+        finally:
+            self._ticker = asyncio.get_running_loop().call_later(self._group.interval, self._tick)
 
     def _full(self) -> None:
         assert self._acceptor is not None
@@ -270,6 +294,6 @@ class EchoServer:
 
     def _room(self) -> None:
         assert self._acceptor is not None
-        self._resuming = asyncio.ensure_future(self._acceptor.resume())
+        self._acceptor.resume()
         if self._announce is not None and not self._told:
             self._announce(False)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
+import weakref
 from collections.abc import Coroutine
 from types import TracebackType
 from typing import Any
@@ -15,8 +17,20 @@ from .stats import Stats
 
 __all__ = ["ThreadServer", "serve"]
 
+_running: weakref.WeakSet[ThreadServer] = weakref.WeakSet()
 _MARGIN = 5.0
 """Seconds beyond the server's own bounds for its thread to end."""
+
+
+def _close_copies() -> None:
+    """In a forked child, which has the listeners but neither the thread nor its loop."""
+    for server in _running:
+        server._server.close_copies()
+    _running.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_copies)
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:
@@ -37,6 +51,7 @@ class ThreadServer:
         self._thread = threading.Thread(target=self._run, name="fastecho", daemon=True)
         self._closing = threading.Lock()
         self._open = True
+        _running.add(self)
         self._thread.start()
         try:
             self._call(self._server.start())
@@ -70,6 +85,7 @@ class ThreadServer:
                 try:
                     self._call(self._server.close(drain))
                 finally:
+                    _running.discard(self)
                     self._end()
 
     def __enter__(self) -> ThreadServer:

@@ -13,8 +13,6 @@ Rules that hold everywhere below, each learned from a crash:
 """
 
 import asyncio
-import socket
-import struct
 
 from libc.errno cimport ECONNRESET, EPIPE, ETIMEDOUT, errno
 

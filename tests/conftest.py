@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -23,6 +24,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from children import ChildServer
 from patience import DEADLINE
+
+# A job in the background of a script has SIGINT ignored, and so would have the processes that the tests send it to.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 T = TypeVar("T")
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]

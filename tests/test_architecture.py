@@ -13,11 +13,12 @@ SOURCE = Path(fastecho.__file__).parent
 # From the bottom: a module imports what stands on a line above its own, nothing else.
 RANKS = (
     {"_version", "errors"},
-    {"_sys", "_scan", "_text", "_parse", "_descriptors", "_unix", "_tls", "_signals", "_platform", "_logging"},
+    {"_sys", "_scan", "_text", "_parse", "_descriptors", "_unix", "_tls", "_signals", "_platform", "_logging",
+     "faults"},
     {"config", "_sockets", "_control", "_buffer", "_counters"},
     {"_group", "stats"},
     {"_session"},
-    {"_spin", "_accept"},
+    {"_spin", "_accept", "_ticker", "_faulty"},
     {"server"},
     {"thread", "_worker", "_slot", "_report"},
     {"_crew"},

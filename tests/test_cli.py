@@ -17,6 +17,7 @@ from command import Outcome, as_process, clean_environment, in_process
 from fastecho._version import __version__
 from fastecho.config import GROUPS, Option, ServerConfig, options
 from fastecho.errors import AddressInUseError, ConfigError, CrashLoopError
+from fastecho.faults import Fault
 from patience import DEADLINE
 
 Command = Callable[..., Outcome]
@@ -44,6 +45,12 @@ SAMPLES: dict[str, tuple[str, str | None, Any]] = {
     "tls_cert": ("cert.pem", None, "cert.pem"),
     "tls_key": ("key.pem", None, "key.pem"),
     "tls_client_ca": ("ca.pem", None, "ca.pem"),
+    "fault": (
+        "reset(after_out=17).first(2); refuse()",
+        "['reset(after_out=17).first(2)', 'refuse()']",
+        (Fault.reset(after_out=17).first(2), Fault.refuse()),
+    ),
+    "seed": ("18446744073709551615", "18446744073709551615", (1 << 64) - 1),
     "log_level": ("debug", None, "debug"),
     "log_format": ("json", None, "json"),
     "stats": ("10s", "10", 10),
@@ -188,6 +195,25 @@ def test_config_option_comes_before_its_variable(command: Command, toml: Callabl
 
 def test_the_last_of_two_equal_options_counts(command: Command) -> None:
     assert command("--port", "1", "--port", "2").config.port == 2
+
+
+def test_every_fault_counts_of_those_given_one_by_one(command: Command) -> None:
+    argv = ["--fault", "reset(after_out=17).first(2)", "--seed", "7", "--fault=refuse(); latency(0.1)"]
+    assert command(*argv).config == ServerConfig(
+        fault=(Fault.reset(after_out=17).first(2), Fault.refuse(), Fault.latency(0.1)), seed=7
+    )
+
+
+def test_a_fault_can_be_taken_back(command: Command) -> None:
+    environ = {"FASTECHO_FAULT": "reset()"}
+    assert command(environ=environ).config.fault == (Fault.reset(),)
+    assert command("--fault", "none", environ=environ).config.fault == ()
+
+
+def test_faults_of_the_file_may_be_a_text_of_several_lines(command: Command, toml: Callable[[str], str]) -> None:
+    file = toml("fault = '''\nreset(after_out=17).first(2)\nhalf_close(on='QUIT\\r\\n')\n'''")
+    expected = (Fault.reset(after_out=17).first(2), Fault.half_close(on=b"QUIT\r\n"))
+    assert command("--config", file).config.fault == expected
 
 
 def test_a_value_that_does_not_count_does_no_harm(command: Command) -> None:

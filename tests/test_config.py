@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import subprocess
+import sys
 from dataclasses import FrozenInstanceError, fields, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from fastecho._text import read_terminator, write_terminator
 from fastecho._unix import LONGEST_PATH
 from fastecho.config import GROUPS, Option, ServerConfig, options
 from fastecho.errors import ConfigError, FastechoError
+from fastecho.faults import Fault
 
 BY_NAME = {option.name: option for option in options()}
 
@@ -36,6 +39,7 @@ BOUNDS: dict[str, tuple[Any, Any, Any, Any]] = {
     "drain_grace": (0.0, 86400.0, -0.001, 86400.5),
     "buffer_size": (512, 16 << 20, 511, (16 << 20) + 1),
     "buffers": (2, 65536, 1, 65537),
+    "seed": (0, (1 << 64) - 1, -1, 1 << 64),
     "stats": (0.1, 86400.0, 0.05, float("nan")),
 }
 
@@ -65,6 +69,15 @@ WRONG_TYPES: list[tuple[str, Any]] = [
     ("write_timeout", None),
     ("write_timeout", True),
     ("tls_cert", 7),
+    ("fault", None),
+    ("fault", 7),
+    ("fault", b"reset()"),
+    ("fault", [7]),
+    ("fault", ""),
+    ("seed", "7"),
+    ("seed", 7.0),
+    ("seed", True),
+    ("seed", None),
     ("log_level", 10),
     ("log_format", "xml"),
     ("stats", "1s"),
@@ -178,6 +191,61 @@ def test_tls_file_without_certificate_is_refused(name: str) -> None:
     assert message_of(**{name: "x.pem"}) == f"{name} x.pem: needs a certificate beside it: tls_cert"
     with_cert: dict[str, Any] = {"tls_cert": "c.pem", name: "x.pem"}
     assert getattr(ServerConfig(**with_cert), name) == "x.pem"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "reset(after_out=17).first(2); latency(0.1)",
+        [Fault.reset(after_out=17).first(2), Fault.latency(0.1)],
+        ("reset(after_out=17).first(2)", Fault.latency(0.1)),
+    ],
+    ids=["text", "list", "tuple"],
+)
+def test_faults_become_a_tuple_of_faults(value: Any) -> None:
+    assert ServerConfig(fault=value).fault == (Fault.reset(after_out=17).first(2), Fault.latency(0.1))
+
+
+def test_one_fault_and_no_fault_become_a_tuple_too() -> None:
+    assert ServerConfig(fault=Fault.refuse()).fault == (Fault.refuse(),)  # type: ignore[arg-type]
+    for nothing in ((), [], "none"):
+        assert ServerConfig(fault=nothing) == ServerConfig()  # type: ignore[arg-type]
+
+
+def test_config_with_faults_is_hashable_and_picklable() -> None:
+    config = ServerConfig(fault=(Fault.slice([3, 5, 8]).chance(0.5), Fault.half_close(on=b"QUIT")), seed=7)
+    copy = pickle.loads(pickle.dumps(config))
+    assert (copy, hash(copy)) == (config, hash(config))
+
+
+def test_line_of_a_bad_fault_says_which_one_and_why() -> None:
+    assert message_of(fault="refuse(); reset(after_out=-1)") == (
+        "fault 'refuse(); reset(after_out=-1)': "
+        "reset(after_out=-1): after_out must be a whole number of bytes, 0 or more"
+    )
+    assert message_of(fault=["rset()"]) == "fault ['rset()']: rset: no such fault; did you mean reset?"
+
+
+@pytest.mark.parametrize("fault", [Fault.tls_abort(), Fault.tls_stall(), Fault.no_close_notify().first(2)], ids=str)
+def test_fault_of_tls_without_tls_is_refused(fault: Fault) -> None:
+    assert message_of(fault=(Fault.reset(), fault)) == f"fault {fault}: {fault.kind} needs TLS: tls_cert"
+    assert ServerConfig(fault=(fault,), tls_cert="c.pem").fault == (fault,)
+
+
+def test_every_seed_of_64_bits_reads_as_itself() -> None:
+    most = (1 << 64) - 1
+    for text in (str(most), f"+{most}"):
+        assert BY_NAME["seed"].parse(text) == most
+
+
+def test_importing_the_configuration_needs_nothing_of_the_fault_language() -> None:
+    """Its modules are in every start; what only some text or some draw needs is not."""
+    code = (
+        "import sys, dataclasses; before = set(sys.modules); import fastecho.faults\n"
+        "print(sorted({'ast', 'asyncio', 'difflib', 'hashlib', 'random', 'socket'} & (set(sys.modules) - before)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_preallocation_of_more_than_any_machine_needs_is_refused() -> None:

@@ -10,6 +10,7 @@ import pytest
 from fastecho._counters import SharedCounters
 from fastecho._report import StatsLines, announce, ready_line, release, terminator_name
 from fastecho.config import ServerConfig
+from fastecho.faults import Fault
 
 
 @pytest.mark.parametrize(
@@ -21,11 +22,23 @@ from fastecho.config import ServerConfig
         ({"match": "anywhere"},
          "(1 worker, pid 9; the first NUL ends the session, --terminator none for plain echo)"),
         ({"terminator": None}, "(1 worker, pid 9; plain echo, no terminator)"),
+        ({"terminator": None, "seed": 7}, "(1 worker, pid 9; plain echo, no terminator)"),
+        ({"terminator": None, "fault": "reset(after_out=17).first(2)", "seed": 7},
+         "(1 worker, pid 9; plain echo, no terminator; faults: reset(after_out=17).first(2), seed 7)"),
+        ({"terminator": None, "fault": (Fault.refuse().where(len), Fault.latency(0.1))},
+         "(1 worker, pid 9; plain echo, no terminator; faults: refuse().where(len); latency(0.1), seed 0)"),
     ],
 )
 def test_the_ready_line_says_what_ends_a_session(options: dict[str, Any], end: str) -> None:
     line = ready_line(ServerConfig(**options), ("tcp://127.0.0.1:7", "tcp://[::1]:7"), 9)
     assert line == f"fastecho 0.1.0 ready on tcp://127.0.0.1:7, tcp://[::1]:7 {end}"
+
+
+def test_the_ready_line_stays_a_line_that_can_be_read() -> None:
+    line = ready_line(ServerConfig(fault=Fault.inject(0, b"\r\n" * 5000)), ("tcp://127.0.0.1:7",), 9)  # type: ignore[arg-type]
+    assert len(line) < 400
+    assert line.isprintable()
+    assert line.endswith("..., seed 0)")
 
 
 @pytest.mark.parametrize(

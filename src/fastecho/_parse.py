@@ -21,8 +21,8 @@ _SIZE_UNITS: Final = {"": 1, "b": 1, "k": 1 << 10, "kib": 1 << 10, "m": 1 << 20,
 _TIME_UNITS: Final = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _SIZE: Final = re.compile(r"([+-]?[0-9]+)\s*([a-z]*)", re.IGNORECASE)
 _TIME: Final = re.compile(r"([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+))\s*([a-z]*)", re.IGNORECASE)
-# Any number of so many digits is out of every range; int() itself refuses to read more than 4300.
-_MOST_DIGITS: Final = 18
+# Any number of more digits is out of every range; int() itself refuses to read more than 4300.
+_MOST_DIGITS: Final = 20
 
 
 def usable_cpus() -> int:

@@ -10,19 +10,21 @@ from typing import TYPE_CHECKING
 
 from ._version import __version__
 from .errors import ConfigError
+from .faults import show_faults
 
 if TYPE_CHECKING:
     from .config import ServerConfig
 
 _NAMES = {b"\0": "NUL", b"\n": "LF", b"\r": "CR", b"\r\n": "CRLF", b"\t": "TAB"}
+_LONGEST_FAULTS = 200
 
 
 def ready_line(config: ServerConfig, addresses: Sequence[str], pid: int) -> str:
-    """The line that says where the service listens, and what ends a session."""
+    """The line that says where the service listens, what ends a session, and what goes wrong on purpose."""
     workers = f"{config.workers} worker{'s' if config.workers != 1 else ''}"
     tls = ", TLS" if config.tls_cert is not None else ""
     where = ", ".join(addresses)
-    return f"fastecho {__version__} ready on {where} ({workers}, pid {pid}{tls}; {_rule(config)})"
+    return f"fastecho {__version__} ready on {where} ({workers}, pid {pid}{tls}; {_rule(config)}{_faults(config)})"
 
 
 def _rule(config: ServerConfig) -> str:
@@ -31,6 +33,14 @@ def _rule(config: ServerConfig) -> str:
     name = terminator_name(config.terminator)
     when = f"a read that ends in {name}" if config.match == "tail" else f"the first {name}"
     return f"{when} ends the session, --terminator none for plain echo"
+
+
+def _faults(config: ServerConfig) -> str:
+    if not config.fault:
+        return ""
+    text = show_faults(config.fault)
+    shown = text if len(text) <= _LONGEST_FAULTS else text[: _LONGEST_FAULTS - 3] + "..."
+    return f"; faults: {shown}, seed {config.seed}"
 
 
 def terminator_name(terminator: bytes) -> str:

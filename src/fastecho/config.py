@@ -19,11 +19,12 @@ from ._text import (
 )
 from ._unix import LONGEST_PATH
 from .errors import ConfigError
+from .faults import Fault, check_faults, parse_faults, show_faults
 
 __all__ = ["GROUPS", "Option", "ServerConfig", "options"]
 
 # The order in which help shows them.
-GROUPS: Final = ("Listening", "Echo", "Workers", "Limits and time-outs", "Buffers", "TLS", "Logging")
+GROUPS: Final = ("Listening", "Echo", "Workers", "Limits and time-outs", "Buffers", "TLS", "Faults", "Logging")
 
 _DAY: Final = 86400.0
 _MILLISECOND: Final = 0.001
@@ -41,8 +42,8 @@ class ServerConfig:
     """The configuration of a server: immutable, hashable, checked when it is made.
 
     Times are seconds and sizes are bytes. Paths may be `os.PathLike` and are kept as `str`. `workers` may be
-    `"auto"` and is kept as the number of CPUs that this process may use. Where `unix` is given, `host` and
-    `port` are not used.
+    `"auto"` and is kept as the number of CPUs that this process may use. `fault` may be a `Fault`, text, or a
+    sequence of either, and is kept as a tuple of `Fault`. Where `unix` is given, `host` and `port` are not used.
 
     Raises:
         ConfigError: an option has the wrong type, is out of its bounds, or does not go with another one.
@@ -141,6 +142,13 @@ class ServerConfig:
     tls_client_ca: str | None = _option(
         None, _FILE, "TLS", "Accept only clients with a certificate signed by one of these CAs (PEM)."
     )
+    fault: tuple[Fault, ...] = _option(
+        (),
+        Text("FAULT[;...]", check_faults, read=parse_faults, write=show_faults),
+        "Faults",
+        "Fail on purpose, such as reset(after_out=17).first(2); docs/faults.md has the language.",
+    )
+    seed: int = _option(0, Integer(0, (1 << 64) - 1), "Faults", "What the faults draw from, where they leave a choice.")
     log_level: Literal["debug", "info", "warning", "error"] = _option(
         "info",
         Choice("debug", "info", "warning", "error"),
@@ -163,6 +171,9 @@ class ServerConfig:
         for name in ("tls_key", "tls_client_ca"):
             if getattr(self, name) is not None and self.tls_cert is None:
                 raise ConfigError(name, getattr(self, name), "needs a certificate beside it: tls_cert")
+        for each in self.fault:
+            if each.needs_tls and self.tls_cert is None:
+                raise ConfigError("fault", str(each), f"{each.kind} needs TLS: tls_cert")
         if self.buffers * self.buffer_size > _MOST_POOL:
             most = f"must be at most {_MOST_POOL // self.buffer_size} with a buffer_size of "
             raise ConfigError("buffers", self.buffers, most + show_size(self.buffer_size))

@@ -52,6 +52,11 @@ class Source:
 class Arguments(Source):
     exit_code = EX_USAGE
 
+    def __init__(self, given: Mapping[str, Any]) -> None:
+        # An option that may be given again comes as a tuple, which is empty if it was not given at all.
+        joined = {name: "; ".join(value) if isinstance(value, tuple) else value for name, value in given.items()}
+        super().__init__({name: value for name, value in joined.items() if given[name] != ()})
+
     def spell(self, option: Option) -> str:
         return option.flag
 
@@ -123,7 +128,7 @@ def resolve(arguments: Mapping[str, Any], environ: Mapping[str, str], path: str 
     """The configuration that the sources make together.
 
     Args:
-        arguments: what the command line gives: option names, and text or (flags) a bool.
+        arguments: what the command line gives: option names, and text, a tuple of texts or (flags) a bool.
         environ: the environment.
         path: the file of `--config`; without one, that of `FASTECHO_CONFIG`.
 

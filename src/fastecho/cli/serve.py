@@ -19,7 +19,8 @@ _NOTES = """\
 Sizes: 65536, 64KiB, 1MiB (K and KiB are 1024 bytes). Times: seconds, or 500ms,
 2s, 5m, 1h. Each option is also an environment variable (FASTECHO_BUFFER_SIZE
 for --buffer-size) and a key of the --config file (buffer_size). The command
-line comes before the environment, and that before the file.
+line comes before the environment, and that before the file. --fault may be
+given several times.
 """
 
 _COLUMN = 22
@@ -51,6 +52,10 @@ def _write_rows(formatter: click.HelpFormatter, rows: list[tuple[str, str]]) -> 
     formatter.write_dl([(names.ljust(_COLUMN), about) for names, about in rows], col_max=_COLUMN)
 
 
+def may_be_repeated(option: Option) -> bool:
+    return isinstance(option.default, tuple)
+
+
 def _help_row(option: Option) -> tuple[str, str]:
     names = f"{option.flag} {option.kind.metavar}"
     if isinstance(option.kind, Flag):
@@ -77,7 +82,7 @@ def _params() -> list[click.Parameter]:
         if isinstance(option.kind, Flag):
             params.append(click.Option([f"{option.flag}/--no-{option.flag[2:]}"], default=None))
         else:
-            params.append(click.Option([option.flag], type=click.UNPROCESSED))
+            params.append(click.Option([option.flag], type=click.UNPROCESSED, multiple=may_be_repeated(option)))
     eager: dict[str, Any] = {"is_flag": True, "is_eager": True, "expose_value": False}
     params += [
         click.Option(["--config"], type=click.UNPROCESSED, metavar="FILE", help="Read options from a TOML file."),

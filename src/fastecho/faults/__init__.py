@@ -1,0 +1,10 @@
+"""The language of faults: which connection x when x what becomes of it.
+
+Pure values and text: no sockets and no asyncio here, since the configuration is made of them. What carries
+them out is in `_faulty`; docs/faults.md describes them.
+"""
+
+from ._fault import Fault
+from ._parse import check_faults, parse_faults, show_faults
+
+__all__ = ["Fault", "check_faults", "parse_faults", "show_faults"]

@@ -37,6 +37,11 @@ HOT = {
         "return self.finish(TERMINATOR)": "once a session, which may raise",
         "cdef int process": "the traceback of those",
     },
+    ("testing/_record.pyx", "cdef int add"): {
+        "self.keep(": "an unlikely path, which may raise",
+        "self.watch.notify()": "an unlikely path, which may raise",
+        "cdef int add": "the traceback of those",
+    },
     ("_scan.pxd", "cdef inline Py_ssize_t scan("): {},
     ("_scan.pxd", "cdef inline Py_ssize_t scan_tail"): {},
     ("_scan.pxd", "cdef inline Py_ssize_t scan_anywhere"): {},
@@ -46,14 +51,18 @@ HOT = {
 
 @pytest.fixture(scope="module")
 def generated(tmp_path_factory):
-    """The C of the session module, with the line of source that each part was made from."""
-    target = tmp_path_factory.mktemp("c") / "_session.c"
-    directives = {"language_level": 3, "boundscheck": False, "wraparound": False, "cdivision": True,
-                  "initializedcheck": False, "binding": False}
-    options = CompilationOptions(compiler_directives=directives, output_file=str(target))
-    result = compile(str(SOURCE / "_session.pyx"), options=options, full_module_name="fastecho._session")
-    assert result.num_errors == 0
-    return target.read_text()
+    """The C of the two session modules, with the line of source that each part was made from."""
+    texts = []
+    for module in ("_session", "testing/_record"):
+        target = tmp_path_factory.mktemp("c") / "module.c"
+        directives = {"language_level": 3, "boundscheck": False, "wraparound": False, "cdivision": True,
+                      "initializedcheck": False, "binding": False}
+        options = CompilationOptions(compiler_directives=directives, output_file=str(target))
+        name = f"fastecho.{module.replace('/', '.')}"
+        result = compile(str(SOURCE / f"{module}.pyx"), options=options, full_module_name=name)
+        assert result.num_errors == 0
+        texts.append(target.read_text())
+    return "\n".join(texts)
 
 
 def function_lines(path: Path, head: str) -> dict[int, str]:
@@ -97,7 +106,7 @@ def test_a_hot_function_takes_no_python_path(generated, name, head):
 
 def test_the_check_sees_python(generated):
     """A line that does touch Python is found, so that the test above can fail."""
-    lines = function_lines(SOURCE / "_session.pyx", "cdef int send_rest")
+    lines = function_lines(SOURCE / "_session.pyx", "cdef int hand_over")
     calls = python_calls(generated, "_session.pyx")
     write = next(number for number, text in lines.items() if "transport.write(data)" in text)
     assert calls[write]

@@ -246,7 +246,7 @@ def test_stats_are_a_snapshot(run):
             assert stats.reads >= 1
             assert set(stats.ends) == {
                 "eof", "terminator", "reset", "idle", "write_timeout",
-                "drain", "drain_timeout", "error", "refused",
+                "drain", "drain_timeout", "error", "refused", "fault",
             }  # fmt: skip
             with pytest.raises(dataclasses.FrozenInstanceError):
                 stats.accepted = 7

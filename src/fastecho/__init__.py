@@ -1,15 +1,14 @@
 """fastecho: the echo server for people who build and test network software.
 
 The names are loaded when they are first used: `import fastecho` alone costs next to nothing, which matters in the test
-suites of others.
+suites of others. (For those too: PYTEST_DONT_REWRITE.)
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ._version import __version__
-
 if TYPE_CHECKING:
+    from ._version import __version__ as __version__
     from .config import ServerConfig as ServerConfig
     from .errors import AddressError as AddressError
     from .errors import AddressInUseError as AddressInUseError
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from .thread import serve as serve
 
 _HOMES = {
+    "_version": ("__version__",),
     "config": ("ServerConfig",),
     "errors": (
         "AddressError",
@@ -48,7 +48,7 @@ _HOMES = {
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
-__all__ = ["__version__", *_HOME]
+__all__ = [*_HOME]
 
 
 def __getattr__(name: str) -> Any:

@@ -4,7 +4,7 @@ uvloop accepts fastest by itself, and its server owns the socket it serves and c
 a duplicate of ours: closing that server is the pause (whoever comes waits in the backlog of the socket that stays
 open), serving another duplicate is the resumption. Stock asyncio would lose connections that way (a server that closes
 drops what it has accepted and not yet handed over), and it accepts as many as its backlog in one go: there we accept,
-one at a time.
+one at a time. So we do also where each connection is looked at first (`take`): to record it, or to have it misbehave.
 """
 
 from __future__ import annotations
@@ -20,9 +20,12 @@ from typing import Any
 from ._session import EchoSession
 from ._tls import HANDSHAKE_TIMEOUT
 
-__all__ = ["Acceptor", "runs_on_uvloop"]
+__all__ = ["Acceptor", "Take", "runs_on_uvloop"]
 
 Factory = Callable[[], EchoSession]
+Take = Callable[[socket.socket, Any], EchoSession | None]
+"""What becomes of an accepted connection, given its peer's address: the session to drive it, or None: it is taken care
+of."""
 
 _OUT_OF_RESOURCES = 1.0
 """Seconds without accepting after the system refused a descriptor or memory; asyncio waits as long."""
@@ -34,7 +37,10 @@ def runs_on_uvloop(loop: asyncio.AbstractEventLoop) -> bool:
 
 
 class Acceptor:
-    """Serves `factory`'s protocols on listening sockets that belong to the caller."""
+    """Serves `factory`'s protocols, or those of `take`, on listening sockets that belong to the caller.
+
+    `guard` is held from accepting a connection until it is taken: for whoever must not fork in between.
+    """
 
     def __init__(
         self,
@@ -44,15 +50,20 @@ class Acceptor:
         backlog: int,
         context: ssl.SSLContext | None,
         shutdown_timeout: float,
+        take: Take | None = None,
+        guard: contextlib.AbstractContextManager[Any] | None = None,
     ) -> None:
         self._loop = loop
         self._factory = factory
+        self._take: Take = take if take is not None else lambda connection, peer: factory()
+        self._guard = guard if guard is not None else contextlib.nullcontext()
         self._backlog = backlog
-        self._uvloop = runs_on_uvloop(loop)
+        self._uvloop = runs_on_uvloop(loop) and take is None
         self._tls: dict[str, Any] = {}
         if context is not None:
             self._tls = {"ssl": context, "ssl_handshake_timeout": HANDSHAKE_TIMEOUT}
-            if self._uvloop or hasattr(asyncio, "timeout"):  # stock asyncio has the argument since 3.11, as it has that
+            # stock asyncio has the argument since 3.11, as it has that
+            if runs_on_uvloop(loop) or hasattr(asyncio, "timeout"):
                 self._tls["ssl_shutdown_timeout"] = shutdown_timeout
         self._sockets: list[socket.socket] = []
         self._servers: list[asyncio.AbstractServer] = []
@@ -69,6 +80,14 @@ class Acceptor:
         async with self._lock:
             self._sockets += added
             await self._serve(added)
+
+    def add_here(self, sockets: Iterable[socket.socket]) -> None:
+        """Serve these too, where we accept by ourselves: that takes no waiting."""
+        for sock in sockets:
+            sock.setblocking(False)
+            self._sockets.append(sock)
+            if self._open:
+                self._accept_from(sock)
 
     def pause(self) -> None:
         """Accept nobody more; at once."""
@@ -100,11 +119,15 @@ class Acceptor:
         if self._open:
             self.resume()
 
-    async def accept_the_rest(self) -> None:
-        """Accept until nobody waits, and hand them over. For the end of a listener, after `pause`."""
+    def accept_all(self) -> None:
+        """Accept until nobody waits. On uvloop, without `take`, only after `pause`: its server accepts by itself."""
         for sock in self._sockets:
             while self._accept(sock):
                 pass
+
+    async def accept_the_rest(self) -> None:
+        """Accept until nobody waits, and hand them over. For the end of a listener, after `pause`."""
+        self.accept_all()
         await self.handed_over()
 
     async def handed_over(self) -> None:
@@ -140,8 +163,11 @@ class Acceptor:
                 else:  # paused meanwhile
                     server.close()
             else:
-                sock.listen(self._backlog)  # as uvloop does with whatever it is given
-                self._loop.add_reader(sock, self._accept, sock)
+                self._accept_from(sock)
+
+    def _accept_from(self, sock: socket.socket) -> None:
+        sock.listen(self._backlog)  # as uvloop does with whatever it is given
+        self._loop.add_reader(sock, self._accept, sock)
 
     async def _uvloop_server(self, sock: socket.socket) -> asyncio.AbstractServer:
         served = sock.dup()
@@ -156,19 +182,23 @@ class Acceptor:
 
     def _accept(self, sock: socket.socket) -> bool:
         """Accept one; False when there is none, or none that can be had now."""
-        try:
-            connection, _ = sock.accept()
-        except (BlockingIOError, InterruptedError):
-            return False
-        except ConnectionAbortedError:
+        with self._guard:
+            try:
+                connection, peer = sock.accept()
+            except (BlockingIOError, InterruptedError):
+                return False
+            except ConnectionAbortedError:
+                return True
+            except OSError:
+                if self._open and not self._uvloop:
+                    self._loop.remove_reader(sock)
+                    self._loop.call_later(_OUT_OF_RESOURCES, self._retry, sock)
+                return False
+            connection.setblocking(False)
+            session = self._take(connection, peer)
+        if session is None:
             return True
-        except OSError:
-            if self._open and not self._uvloop:
-                self._loop.remove_reader(sock)
-                self._loop.call_later(_OUT_OF_RESOURCES, self._retry, sock)
-            return False
-        connection.setblocking(False)
-        handover = self._loop.create_task(self._hand_over(connection))
+        handover = self._loop.create_task(self._hand_over(connection, session))
         self._handovers.add(handover)
         handover.add_done_callback(self._handovers.discard)
         return True
@@ -177,9 +207,8 @@ class Acceptor:
         if self._open and sock in self._sockets:
             self._loop.add_reader(sock, self._accept, sock)
 
-    async def _hand_over(self, connection: socket.socket) -> None:
+    async def _hand_over(self, connection: socket.socket, session: EchoSession) -> None:
         # The peer may be gone, or fail its TLS handshake: nobody to tell.
-        session = self._factory()
         with contextlib.suppress(OSError, asyncio.TimeoutError), contextlib.ExitStack() as undo:
             undo.callback(session.never_connected)
             undo.callback(connection.close)

@@ -38,6 +38,9 @@
 /* Between the store of our own count and the loads of the other workers': see SharedCounters.total_active. */
 #define FE_FENCE() __atomic_thread_fence(__ATOMIC_SEQ_CST)
 
+/* The sum, which no other process gets too. */
+#define FE_ADD(number, more) __atomic_add_fetch(number, more, __ATOMIC_RELAXED)
+
 /* send(2) could take nothing now, but the connection is whole. */
 static inline int fe_would_block(int error)
 {
@@ -57,6 +60,13 @@ static inline long fe_unacknowledged(int fd)
         return 0;
 #endif
     return count;
+}
+
+/* Bytes that the kernel has and we have not read; 0 where that cannot be known. */
+static inline long fe_readable(int fd)
+{
+    int count = 0;
+    return ioctl(fd, FIONREAD, &count) == 0 ? count : 0;
 }
 
 /* Close with RST instead of FIN. */

@@ -24,6 +24,7 @@ cdef struct Block:
     uint64_t end_drain_timeout
     uint64_t end_error
     uint64_t end_refused
+    uint64_t end_fault
     # Gauges: they fall again, and end with their process.
     uint64_t active
     uint64_t waiting
@@ -32,12 +33,13 @@ cdef struct Block:
     # Not counters.
     uint64_t heartbeat
     uint64_t pid
-    uint64_t padding[8]         # to 256 bytes, so that no two processes write to one cache line
+    uint64_t padding[7]         # to 256 bytes, so that no two processes write to one cache line
 
 
 cdef struct Header:
     uint64_t accept_paused
-    uint64_t padding[31]          # a cache line of its own, and the blocks aligned
+    uint64_t tickets              # connections numbered so far, over all processes
+    uint64_t padding[30]          # a cache line of its own, and the blocks aligned
 
 
 @cython.final

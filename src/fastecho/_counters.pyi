@@ -32,6 +32,8 @@ class SharedCounters:
         """The sums over all processes, those that are gone among them."""
     def active(self) -> int:
         """Sessions being served by all processes together."""
+    def ticket(self) -> int:
+        """1, 2, …: a number for a connection, which no other process of the service gives out too."""
     @property
     def accept_paused(self) -> bool:
         """Whether the last place of `max_connections` is taken."""

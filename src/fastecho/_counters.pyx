@@ -11,18 +11,19 @@ cimport cython
 
 from libc.string cimport memset
 
-from ._sys cimport FE_FENCE
+from ._sys cimport FE_ADD, FE_FENCE
 
 COUNTERS = (
     "accepted", "bytes_in", "bytes_out", "bytes_discarded", "reads", "pauses", "yields", "tails_copied",
     "linger_timeouts", "end_eof", "end_terminator", "end_reset", "end_idle", "end_write_timeout", "end_drain",
-    "end_drain_timeout", "end_error", "end_refused", "active", "waiting", "buffers_total", "buffers_in_use",
+    "end_drain_timeout", "end_error", "end_refused", "end_fault",
+    "active", "waiting", "buffers_total", "buffers_in_use",
 )
 GAUGES = ("active", "waiting", "buffers_total", "buffers_in_use")
 
 cdef enum:
-    MONOTONIC = 18              # the fields before the first gauge
-    FIELDS = 22
+    MONOTONIC = 19              # the fields before the first gauge
+    FIELDS = 23
 
 if len(COUNTERS) != FIELDS or len(COUNTERS) - len(GAUGES) != MONOTONIC or sizeof(Block) != 256:
     raise ImportError("COUNTERS and the Block of _counters.pxd have come apart")
@@ -90,6 +91,9 @@ cdef class SharedCounters:
         for slot in range(1, self.slots + 1):
             total += self.blocks[slot].active
         return total
+
+    def ticket(self):
+        return FE_ADD(&self.header.tickets, 1)
 
     @property
     def accept_paused(self):

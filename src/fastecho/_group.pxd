@@ -29,6 +29,15 @@ cdef class Member:
     cdef int expel(self) except -1
 
 
+cdef class Guest(Member):
+    """A member written in Python, which drives a socket of its own; for what need not be fast."""
+    cdef bint admitted
+    cdef bint waiting
+    cdef bint gone
+
+    cdef int withdraw(self) except -1
+
+
 cdef class Group:
     cdef Shared shared
     cdef readonly object config

@@ -17,6 +17,23 @@ class Member:
     """What a group knows of a session."""
 
 @disjoint_base
+class Guest(Member):
+    """A member written in Python, which drives a socket of its own; for what need not be fast.
+
+    A subclass defines `on_sweep(now)`, `on_place()` (a place is free: begin) and `on_expel()` (reset, and leave).
+    """
+
+    def join(self, group: Group, /) -> bool:
+        """Become a member; True if there is a place, else `on_place` is called when there is one."""
+    def leave(self, cause: str, /) -> None:
+        """Its connection is closed, because of `cause`, one of `Stats.ends`. Does nothing the second time."""
+    def count(self, bytes_in: int = 0, bytes_out: int = 0, discarded: int = 0) -> None:
+        """Add to the counters of the group: bytes echoed or answered, handed to the kernel, and read in vain."""
+    def on_sweep(self, now: float, /) -> None: ...
+    def on_place(self) -> None: ...
+    def on_expel(self) -> None: ...
+
+@disjoint_base
 class Group:
     """The sessions of one loop.
 

@@ -6,13 +6,15 @@ from collections import deque
 
 from cpython.ref cimport Py_DECREF, Py_INCREF
 
-from ._counters import SharedCounters
+from ._counters import COUNTERS, SharedCounters
 from ._sys cimport FE_FENCE
 
 cdef enum:
     SHARE_READS = 8
     SHARE_BYTES = 262144        # 256 KiB
 cdef double TLS_SHUTDOWN = 2.0
+
+cdef dict END_COUNTERS = {name[4:]: i for i, name in enumerate(COUNTERS) if name.startswith("end_")}
 
 session_log = logging.getLogger("fastecho.session")
 
@@ -26,6 +28,72 @@ cdef class Member:
 
     cdef int expel(self) except -1:
         raise NotImplementedError
+
+
+cdef class Guest(Member):
+    def join(self, Group group):
+        self.group = group
+        group.add(self)
+        self.admitted = group.admit()
+        if self.admitted:
+            if not group.may_accept():
+                group.settle()
+            return True
+        self.waiting = True
+        group.shared.count.waiting += 1
+        group.parked.append(self)
+        group.settle()
+        return False
+
+    def leave(self, str cause):
+        cdef uint64_t* fields = <uint64_t*>self.group.shared.count
+        if self.gone:
+            return
+        fields[END_COUNTERS[cause]] += 1
+        self.withdraw()
+
+    cdef int withdraw(self) except -1:
+        self.gone = True
+        if self.waiting:
+            self.waiting = False
+            self.group.shared.count.waiting -= 1
+            self.group.parked.remove(self)
+        self.group.remove(self)
+        if self.admitted:
+            self.admitted = False
+            self.group.leave()
+        return 0
+
+    def count(self, uint64_t bytes_in=0, uint64_t bytes_out=0, uint64_t discarded=0):
+        cdef Block* block = self.group.shared.count
+        block.reads += bytes_in > 0 or discarded > 0
+        block.bytes_in += bytes_in + discarded
+        block.bytes_out += bytes_out
+        block.bytes_discarded += discarded
+
+    def on_sweep(self, double now):
+        raise NotImplementedError
+
+    def on_place(self):
+        raise NotImplementedError
+
+    def on_expel(self):
+        raise NotImplementedError
+
+    cdef int sweep(self, double now) except -1:
+        self.on_sweep(now)
+        return 0
+
+    cdef int unpark(self) except -1:
+        self.waiting = False
+        self.admitted = True
+        self.group.shared.count.waiting -= 1
+        self.on_place()
+        return 0
+
+    cdef int expel(self) except -1:
+        self.on_expel()
+        return 0
 
 
 cdef class Group:

@@ -41,6 +41,10 @@ cdef enum End:      # in the order of the end_* counters
     DRAIN_TIMEOUT
     ERROR
     REFUSED
+    FAULT
+
+
+cdef tuple CAUSES   # their names
 
 
 cdef enum Place:    # in the count of active sessions
@@ -78,16 +82,19 @@ cdef class EchoSession(Member):
 
     cdef int process(self, Slot* slot, Py_ssize_t size) except -1
     cdef int send_rest(self, Slot* slot, Py_ssize_t sent, Py_ssize_t due) except -1
+    cdef int hand_over(self, object data, Py_ssize_t size) except -1
     cdef int flushed(self) except -1
     cdef int not_open(self, Py_ssize_t size) except -1
     cdef int broken(self, int error) except -1
     cdef int yield_share(self) except -1
+    cdef int pause(self) except -1
     cdef int resume(self) except -1
     cdef int finish(self, End cause) except -1
     cdef int send_fin(self) except -1
     cdef int close(self) except -1
     cdef int reset(self, End cause) except -1
     cdef void release_slot(self) noexcept
+    cdef void not_pending(self) noexcept
     cdef int descriptor(self) except -2
     cdef Py_ssize_t outstanding(self) except -1
     cdef int sweep_closing(self, double now, Py_ssize_t due) except -1

@@ -21,18 +21,20 @@ from ._sys cimport (
     FE_ASSERT, FE_SEND_FLAGS, SHUT_WR, fe_close_means_reset, fe_unacknowledged, fe_would_block, send, shutdown,
 )
 
-cdef tuple CAUSES = (
-    "none", "eof", "terminator", "reset", "idle", "write_timeout", "drain", "drain_timeout", "error", "refused",
-)
+CAUSES = ("none", "eof", "terminator", "reset", "idle", "write_timeout", "drain", "drain_timeout", "error", "refused",
+          "fault")
 
 
 cdef class EchoSession(Member, asyncio.BufferedProtocol):
 
     def __dealloc__(self):
         if self.group is not None:
-            self.never_connected()
+            self.not_pending()
 
     def never_connected(self):
+        self.not_pending()
+
+    cdef void not_pending(self) noexcept:
         if self.place == PENDING:
             self.place = NOWHERE
             self.group.pending -= 1
@@ -92,10 +94,6 @@ cdef class EchoSession(Member, asyncio.BufferedProtocol):
         self.shared.count.bytes_out += sent
         if sent == due:
             return 0
-        if not self.limits_set:
-            self.limits_set = True
-            # On TLS a mark of 0 would pause for nothing queued at all.
-            self.transport.set_write_buffer_limits(1 if self.group.tls else 0, 0)
         data = (<object>slot.view)[sent:due]
         if self.group.tls or self.queued:
             data = bytes(data)      # encrypted later, or behind a tail: memory of its own
@@ -106,7 +104,15 @@ cdef class EchoSession(Member, asyncio.BufferedProtocol):
                 data = bytes(data)
                 self.shared.count.tails_copied += 1
             self.slot = lent
-        self.tail += due - sent
+        return self.hand_over(data, due - sent)
+
+    cdef int hand_over(self, object data, Py_ssize_t size) except -1:
+        """To the transport, which may keep `data` until it has called resume_writing."""
+        if not self.limits_set:
+            self.limits_set = True
+            # On TLS a mark of 0 would pause for nothing queued at all.
+            self.transport.set_write_buffer_limits(1 if self.group.tls else 0, 0)
+        self.tail += size
         self.transport.write(data)
         if not self.write_paused:
             self.flushed()
@@ -179,6 +185,10 @@ cdef class EchoSession(Member, asyncio.BufferedProtocol):
             self.active_at = self.shared.now
             self.resume()
 
+    cdef int pause(self) except -1:
+        self.transport.pause_reading()
+        return 0
+
     cdef int resume(self) except -1:
         if (self.state == OPEN or self.state == LINGERING) and not self.queued and not self.yielding:
             self.transport.resume_reading()
@@ -192,9 +202,7 @@ cdef class EchoSession(Member, asyncio.BufferedProtocol):
         if sock is not None and not self.group.tls:
             self.fd = sock.fileno()
         self.active_at = self.progress_at = self.shared.now
-        if self.place == PENDING:
-            self.place = NOWHERE
-            self.group.pending -= 1
+        self.not_pending()
         self.group.add(self)
         if self.group.log is not None:
             self.say(f"starts, from {transport.get_extra_info('peername') or 'a peer without a name'}")

@@ -20,6 +20,7 @@ import socket
 import struct
 import sys
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from ._descriptors import (
@@ -118,23 +119,26 @@ def _bind_tcp(config: ServerConfig, wanted: Sequence[tuple[int, str, bool]], cop
     own = copies // shared
     port = config.port
     columns: list[list[socket.socket]] = []
+    bound: list[str] = []
+    opened: list[socket.socket] = []
     skipped: FastechoError | None = None
-    with contextlib.ExitStack() as undo:
+    try:
         for family, host, optional in wanted:
             column: list[socket.socket] = []
-            undo.callback(_close_all, column)
             address = _tcp_text(host, port)
             try:
                 for copy in range(own):
                     column.append(sock := socket.socket(family, socket.SOCK_STREAM))
-                    _set_options(sock)
+                    opened.append(sock)
+                    _set_options(sock, family)
                     if copy > 0:
                         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
                     sock.bind(_sockaddr(family, host, port))
                     sock.listen(config.backlog)
                     if copy == 0 and own > 1:
                         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-                    port = sock.getsockname()[1]
+                    if port == 0:
+                        port = sock.getsockname()[1]
             except OSError as exc:
                 if optional and exc.errno in _MISSING_ADDRESS:
                     skipped = _error(address, exc)
@@ -142,11 +146,14 @@ def _bind_tcp(config: ServerConfig, wanted: Sequence[tuple[int, str, bool]], cop
                     continue
                 raise _error(address, exc) from None
             columns.append(column * shared)
+            bound.append(host)
         if not columns:
             raise skipped or AddressError(f"{config.host}: no address to listen on")
-        undo.pop_all()
-    return Listeners([list(row) for row in zip(*columns, strict=True)],
-                     tuple(socket_address(column[0]) for column in columns))
+    except BaseException:
+        _close_all(opened)
+        raise
+    texts = tuple(_tcp_text(host, port) for host in bound)
+    return Listeners([list(row) for row in zip(*columns, strict=True)], texts)
 
 
 def _resolve(hosts: str) -> list[tuple[int, str, bool]]:
@@ -160,6 +167,9 @@ def _resolve(hosts: str) -> list[tuple[int, str, bool]]:
                 found.setdefault((socket.AF_INET6, "::"), True)
             continue
         bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+        if (numeric_address := _numeric(bare)) is not None:
+            found.setdefault(numeric_address, False)
+            continue
         try:
             infos = socket.getaddrinfo(bare, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         except (OSError, UnicodeError) as exc:
@@ -171,6 +181,15 @@ def _resolve(hosts: str) -> list[tuple[int, str, bool]]:
                 name = _with_scope(str(sockaddr[0]), sockaddr)
                 found.setdefault((family, name), len(numeric) > 1)
     return [(family, host, optional) for (family, host), optional in found.items()]
+
+
+@lru_cache(maxsize=64)
+def _numeric(host: str) -> tuple[int, str] | None:
+    """Family and canonical text of an address without a scope; the resolver takes longer than all the rest."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        with contextlib.suppress(OSError):
+            return family, socket.inet_ntop(family, socket.inet_pton(family, host))
+    return None
 
 
 def _sockaddr(family: int, host: str, port: int) -> tuple[str | int, ...]:
@@ -187,11 +206,11 @@ def _with_scope(host: str, sockaddr: Sequence[object]) -> str:
     return host
 
 
-def _set_options(sock: socket.socket) -> None:
+def _set_options(sock: socket.socket, family: int) -> None:
     """Options of a TCP listener; accepted sockets inherit them, which saves system calls on each accept."""
     sock.setblocking(False)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if sock.family == socket.AF_INET6:
+    if family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

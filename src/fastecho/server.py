@@ -6,16 +6,17 @@ import asyncio
 import contextlib
 import logging
 import socket
+import ssl
 import time
 from collections.abc import Callable, Sequence
-from types import TracebackType
 from typing import Any
 
-from ._accept import Acceptor, runs_on_uvloop
+from ._accept import Acceptor, Take, runs_on_uvloop
 from ._counters import Counters
 from ._session import SessionGroup
 from ._sockets import Listeners, bind, connection_limit, drop_syns, raise_descriptor_limit, socket_address
 from ._spin import SpinningGroup
+from ._ticker import Ticker
 from ._tls import HANDSHAKE_TIMEOUT, server_context
 from .config import ServerConfig
 from .stats import Stats
@@ -24,10 +25,8 @@ __all__ = ["EchoServer"]
 
 log = logging.getLogger("fastecho")
 
-_HANDSHAKES = 0.05
-"""Seconds for handshakes under way when the listeners close."""
-_LAST_WORDS = 1.0
-"""Seconds for the loop to report the end of connections that were reset."""
+_HANDSHAKES = 0.05  # seconds for handshakes under way when the listeners close
+_LAST_WORDS = 1.0  # seconds for the loop to report the end of connections that were reset
 
 
 class EchoServer:
@@ -69,11 +68,10 @@ class EchoServer:
         self._told = False
         self._group: SessionGroup | None = None
         self._acceptor: Acceptor | None = None
-        self._ticker: asyncio.TimerHandle | None = None
+        self._ticker: Ticker | None = None
         self._closing: asyncio.Task[None] | None = None
         self._closed: asyncio.Event = asyncio.Event()
         self._emptied: set[asyncio.Event] = set()
-        self._clock = self._ticked_at = 0.0
         self._addresses: tuple[str, ...] = ()
         self._names: list[Any] = []
 
@@ -89,8 +87,13 @@ class EchoServer:
         """
         if self._group is not None:
             raise RuntimeError("the server was started before")
-        loop = asyncio.get_running_loop()
-        context = server_context(self.config)
+        acceptor = self._set_up(asyncio.get_running_loop(), server_context(self.config))
+        assert self._sockets is not None
+        await acceptor.add(self._sockets)
+        log.log(self._level, "serving on %s", ", ".join(self._addresses))
+
+    def _set_up(self, loop: asyncio.AbstractEventLoop, context: ssl.SSLContext | None) -> Acceptor:
+        """All of a start but to accept."""
         raise_descriptor_limit()
         if self._sockets is None:
             if self._listeners is None:
@@ -98,7 +101,7 @@ class EchoServer:
             self._sockets = self._listeners.sockets[0]
         self._addresses = tuple(map(socket_address, self._sockets))
         self._names = [sock.getsockname() for sock in self._sockets]
-        group = self._group = (SpinningGroup if self.config.busy_poll else SessionGroup)(
+        group = self._group = self._group_class()(
             self.config,
             loop,
             direct=runs_on_uvloop(loop),
@@ -108,18 +111,15 @@ class EchoServer:
         )
         group.on_full = self._full
         group.on_room = self._room
-        # The sweep ends a TLS close after 2 s of silence; the loop's own clock would also end one that still flushes.
-        self._acceptor = Acceptor(
+        # The sweep ends a TLS close after 2 s of silence; the loop's own clock would end one that still flushes.
+        acceptor = self._acceptor = Acceptor(
             loop,
             group.new_session,
-            backlog=self.config.backlog,
-            context=context,
+            backlog=self.config.backlog, context=context, take=self._taker(context), guard=self._guard,
             shutdown_timeout=self.config.write_timeout + self.config.linger_timeout,
         )
-        await self._acceptor.add(self._sockets)
-        self._clock = self._ticked_at = time.monotonic()
-        self._ticker = loop.call_later(group.interval, self._tick)
-        log.log(self._level, "serving on %s", ", ".join(self._addresses))
+        self._ticker = Ticker(loop, group)
+        return acceptor
 
     async def close(self, drain: bool = True) -> None:
         """Stop. With `drain`, whatever was received is echoed and sessions end in peace, for at most `drain_timeout`;
@@ -161,9 +161,7 @@ class EchoServer:
         await self.start()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         await self.close(drain=error is None)
 
     # -- what it shows ---------------------------------------------------------------------------------------
@@ -218,9 +216,10 @@ class EchoServer:
         """End each session once it has been quiet for `drain_grace`; return when none is left, or after
         `drain_timeout`."""
         assert self._group is not None
+        assert self._ticker is not None
         self._group.interval = min(self._group.interval, max(self.config.drain_grace / 4, 0.01))
-        self._tick()
-        self._group.draining_since = self._clock
+        self._ticker.tick()
+        self._group.draining_since = self._ticker.now
         await self._until_empty(self.config.drain_timeout)
 
     def close_copies(self) -> None:
@@ -243,6 +242,20 @@ class EchoServer:
             self._told = False
 
     # -- underneath ------------------------------------------------------------------------------------------
+
+    _guard: contextlib.AbstractContextManager[Any] | None = None
+
+    def _group_class(self) -> type[SessionGroup]:
+        return SpinningGroup if self.config.busy_poll else SessionGroup
+
+    def _taker(self, context: ssl.SSLContext | None) -> Take | None:
+        """Who looks at each connection first; None: nobody, and uvloop may accept by itself."""
+        if not self.config.fault:
+            return None
+        from ._faulty import ConfiguredFaults
+
+        assert self._group is not None
+        return ConfiguredFaults(self._group, context, self._sockets or ()).take
 
     async def _until_empty(self, timeout: float) -> None:
         """Wait until there is neither a session nor a handshake under way, for at most `timeout` seconds."""
@@ -272,19 +285,6 @@ class EchoServer:
         if self._listeners is not None:
             self._listeners.unlink()
             self._listeners.close()
-
-    def _tick(self) -> None:
-        assert self._group is not None
-        if self._ticker is not None:
-            self._ticker.cancel()
-        # The clock of the sweeps: a loop that was held up has not listened, so the time it lost counts for nobody.
-        now = time.monotonic()
-        self._clock += min(now - self._ticked_at, self._group.interval)
-        self._ticked_at = now
-        try:
-            self._group.sweep(self._clock)
-        finally:
-            self._ticker = asyncio.get_running_loop().call_later(self._group.interval, self._tick)
 
     def _full(self) -> None:
         assert self._acceptor is not None

@@ -23,7 +23,7 @@ class Stats:
         tails_copied: unsent rests that were copied out because no buffer could be had.
         linger_timeouts: sessions closed because the peer did not close in `linger_timeout`.
         ends: ended sessions by cause: eof, terminator, reset, idle, write_timeout, drain, drain_timeout,
-            error, refused.
+            error, refused, fault (ended on order: by `fault`, or by a test).
         active: sessions being served now.
         waiting: connections accepted but not served until there is room (`max_connections`).
         buffers_total: buffers allocated now.

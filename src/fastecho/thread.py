@@ -15,7 +15,7 @@ from .config import ServerConfig
 from .server import EchoServer
 from .stats import Stats
 
-__all__ = ["ThreadServer", "serve"]
+__all__ = ["ThreadServer", "new_loop", "serve"]
 
 _running: weakref.WeakSet[ThreadServer] = weakref.WeakSet()
 _MARGIN = 5.0
@@ -33,7 +33,8 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_close_copies)
 
 
-def _new_loop() -> asyncio.AbstractEventLoop:
+def new_loop() -> asyncio.AbstractEventLoop:
+    """uvloop's, or stock asyncio's where there is none."""
     try:
         import uvloop
     except ImportError:  # no wheel and no compiler for this platform: slower, but the same server
@@ -46,7 +47,7 @@ class ThreadServer:
 
     def __init__(self, config: ServerConfig) -> None:
         listeners = bind(config)  # here, so that whoever calls gets the error, and the address is there at once
-        self._loop = _new_loop()
+        self._loop = new_loop()
         self._server = EchoServer(config, listeners=listeners)
         self._thread = threading.Thread(target=self._run, name="fastecho", daemon=True)
         self._closing = threading.Lock()

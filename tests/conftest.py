@@ -25,6 +25,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from children import ChildServer
 from patience import DEADLINE
 
+pytest_plugins = ["pytester"]
+
 # A job in the background of a script has SIGINT ignored, and so would have the processes that the tests send it to.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,0 +1,294 @@
+"""The server below the fixture: an `EchoServer` on the loop thread that looks at each connection before it is served.
+
+Everything here runs on the loop's thread, but for what is marked. What tests call is in `_server` and `_session`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import socket
+import ssl
+import tempfile
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from .._accept import Take
+from .._faulty import Armed, Armory, FaultySession, Windows
+from .._sockets import bind, drop_syns
+from .._tls import server_context
+from ..server import EchoServer
+from . import _loop
+from ._asking import Asked
+from ._notes import Notes
+from ._options import Options
+from ._ports import answer_syns_again, listen_again, shut, stand_in
+from ._record import Record, RecordingGroup, RecordingSession, Steering
+from ._reply import Reply, Responder
+
+if TYPE_CHECKING:
+    from ..faults import Fault
+
+_LOOK = 0.001
+"""Seconds between two looks at whether something is still under way: nobody tells when the kernel is done."""
+
+
+class Peer(Asked, EchoServer):
+    """One server of the fixture."""
+
+    _guard = _loop.fork_guard
+
+    def __init__(self, options: Options) -> None:
+        """In the thread of the caller: bound and listening when this returns."""
+        config, self._folder = options.config, None
+        if options.needs_folder:
+            self._folder = tempfile.mkdtemp(prefix="fastecho-")
+            config = replace(config, unix=os.path.join(self._folder, "socket"))
+        context = server_context(config)
+        EchoServer.__init__(self, config, listeners=bind(config))
+        Asked.__init__(self, options.timeout)
+        assert self._listeners is not None
+        self.options = options
+        self.listening = self._listeners.sockets[0]
+        self.texts = self._listeners.addresses
+        self._names_known: tuple[Any, ...] | None = None
+        self.notes: list[Notes] = []
+        self.open: dict[Notes, None] = {}
+        self.armory = Armory(options.config.seed)
+        self.responder = Responder(options.reply)
+        self._tickets = 0
+        self._frozen = False
+        self.over = False
+        self._keepers: list[socket.socket] = []
+        self._windows = Windows()
+        _loop.register(self)
+        self._thread.post(self._begin, context)
+
+    def _begin(self, context: ssl.SSLContext | None) -> None:
+        self._context = context
+        try:
+            self._set_up(self._thread.loop, context)
+            self.set_reply(self.options.reply)
+            assert self._acceptor is not None
+            self._acceptor.add_here(self.listening)
+        except BaseException as error:  # no memory, no descriptor: told at the first call
+            self.errors.append((-1, error))
+
+    @property
+    def names(self) -> tuple[Any, ...]:
+        """What `getsockname` says of the listeners; asked for when it is wanted, for that takes time too."""
+        if self._names_known is None:
+            self._names_known = tuple(map(_sockname, self.listening, self.texts))
+        return self._names_known
+
+    # -- each connection ---------------------------------------------------------------------------------------
+
+    def _group_class(self) -> type[RecordingGroup]:
+        return RecordingGroup
+
+    def _taker(self, context: ssl.SSLContext | None) -> Take:
+        return self._take
+
+    def _take(self, connection: socket.socket, name: Any) -> RecordingSession | None:
+        group = self._group
+        assert isinstance(group, RecordingGroup)
+        record = Record(self.watch, self.options.record_limit)
+        notes = Notes(self, self._tickets, name, connection, record)
+        self._tickets += 1
+        self.notes.append(notes)
+        self.open[notes] = None
+        chosen = []
+        try:
+            chosen = self.armory.choose(self._tickets, self.seen(notes))
+        except Exception as error:  # of a test's own `where`
+            notes.failed(error)
+        if not chosen:
+            session = group.recorded(record, notes)
+            notes.driver = Steering(session)
+            self.watch.tell()
+            return session
+        faulty = FaultySession(
+            connection,
+            chosen,
+            group,
+            context=self._context,
+            observer=notes,
+            banner=self.responder.banner,
+            reply=self.responder.respond,
+        )
+        notes.driver = faulty
+        faulty.start()
+        self.watch.tell()
+        return None
+
+    def seen(self, notes: Notes) -> Any:
+        """What tests get to see of it; set by the server."""
+        raise NotImplementedError
+
+    def ended(self, notes: Notes) -> None:
+        self.open.pop(notes, None)
+        self.watch.tell()
+
+    def set_reply(self, reply: Reply) -> None:
+        self.responder.set(reply)
+        group = self._group
+        if isinstance(group, RecordingGroup):
+            group.answer_with(self.responder.or_none(), self.responder.banner)
+
+    # -- faults ------------------------------------------------------------------------------------------------
+
+    def arm(self, fault: Fault) -> Armed:
+        """For the connections that nobody has made yet: those who wait are accepted first."""
+        self.accept_all()
+        armed = self.armory.arm(fault, self._tickets)
+        self._fit_windows()
+        return armed
+
+    def disarm(self, *armed: Armed) -> None:
+        self.accept_all()
+        for each in armed:
+            self.armory.disarm(each)
+        self._fit_windows()
+
+    def _fit_windows(self) -> None:
+        self._windows.fit(self.listening, [armed.fault for armed in self.armory.armed])
+
+    # -- the listeners -----------------------------------------------------------------------------------------
+
+    def accept_all(self) -> None:
+        """Whoever has connected is a connection when this returns."""
+        if self._acceptor is not None and not self._keepers and not self._frozen:
+            self._acceptor.accept_all()
+
+    def down(self) -> None:
+        if self._keepers:
+            return
+        self.up()
+        self.accept_all()
+        assert self._acceptor is not None
+        self._keepers = list(map(stand_in, self._acceptor.release(), self.names))
+
+    def blackhole(self) -> None:
+        self.up()
+        self.accept_all()
+        assert self._acceptor is not None
+        self._frozen = True
+        self._acceptor.pause()
+        for listener in self.listening:
+            drop_syns(listener)
+        for notes in self.open:
+            if notes.driver is not None:
+                notes.driver.pause()
+
+    def up(self) -> None:
+        acceptor = self._acceptor
+        assert acceptor is not None
+        if self._frozen:
+            self._frozen = False
+            for listener in self.listening:
+                answer_syns_again(listener)
+            for notes in tuple(self.open):
+                if notes.driver is not None:
+                    notes.driver.resume()
+            acceptor.resume()
+        if self._keepers:
+            self.listening, self._keepers = self._keepers, []
+            for listener in self.listening:
+                listen_again(listener, self.config.backlog)
+            self._fit_windows()
+            acceptor.add_here(self.listening)
+            acceptor.resume()
+
+    # -- the end -----------------------------------------------------------------------------------------------
+
+    def close_all(self, how: str) -> None:
+        self.accept_all()
+        for notes in tuple(self.open):
+            if notes.driver is not None:
+                notes.by_order = notes.by_order or "test"
+                (notes.driver.reset if how == "reset" else notes.driver.finish)()
+        self._end_handshakes()
+
+    def _end_handshakes(self) -> None:
+        """A session that has not begun cannot end."""
+        for notes in self.open if self._context is not None else ():
+            if notes.tls is None:
+                notes.hang_up()
+
+    async def start_over(self) -> None:
+        """As it was after the start."""
+        self.up()
+        self.close_all("reset")
+        await self._none_open(time.monotonic() + self.timeout)
+        self.armory = Armory(self.config.seed)
+        self.set_reply(self.options.reply)
+        self.notes, self.errors, self._tickets = [], [], 0
+        for fault in self.options.faults:
+            self.arm(fault)
+        self._fit_windows()
+
+    async def shut(self, patience: float) -> list[Notes]:
+        """Stop; who was left, because its client had not closed. They are reset, the others may end in peace."""
+        self.accept_all()
+        assert self.names
+        self.over = True
+        left = [notes for notes in self.open if not notes.peer_gone()]
+        if self._acceptor is not None:
+            for listener in (*self._acceptor.release(), *self._keepers):
+                shut(listener)
+        for notes in left:
+            if notes.driver is not None:
+                notes.by_order = notes.by_order or "server_stopped"
+                notes.driver.reset()
+        self._end_handshakes()
+        await self._none_open(time.monotonic() + patience, while_busy=True)
+        await self.close(drain=False)
+        self.clean_up()
+        _loop.forget(self)
+        return left
+
+    def clean_up(self) -> None:
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    async def _none_open(self, latest: float, while_busy: bool = False) -> None:
+        for _ in range(3):  # what the kernel has reported, and what follows from it, is done in two turns of the loop
+            await asyncio.sleep(0)
+        while self.open and time.monotonic() < latest and not (while_busy and self._all_idle()):
+            await asyncio.sleep(_LOOK)
+
+    async def until_idle(self, timeout: float) -> bool:
+        """Nothing is under way: nobody waits to be accepted, and all that came is answered and acknowledged."""
+        latest = time.monotonic() + timeout
+        while True:
+            self.accept_all()
+            for _ in range(3):
+                await asyncio.sleep(0)
+            if self._all_idle():
+                return True
+            if time.monotonic() > latest:
+                return False
+            await asyncio.sleep(_LOOK)
+
+    def _all_idle(self) -> bool:
+        return all(notes.driver.idle() for notes in tuple(self.open) if notes.driver is not None)
+
+    # -- in a forked child -------------------------------------------------------------------------------------
+
+    def close_copies(self) -> None:
+        """In a forked child."""
+        self.forked = True
+        for sock in (*self.listening, *self._keepers):
+            if (descriptor := sock.detach()) >= 0:
+                with contextlib.suppress(OSError):
+                    os.close(descriptor)
+        for notes in tuple(self.open):
+            notes.close_copy()
+
+
+def _sockname(listener: socket.socket, text: str) -> Any:
+    # A UNIX socket was bound under another name, and renamed.
+    return listener.getsockname() if listener.family != socket.AF_UNIX else text.removeprefix("unix:")

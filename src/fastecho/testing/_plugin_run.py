@@ -1,0 +1,212 @@
+"""What one test has of the plugin: its settings, its marker, its servers."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from .._parse import Choice, Integer, Kind, Seconds, Size
+from ..config import ServerConfig
+from ..config import options as config_options
+from ..errors import FastechoError
+from ..faults import Fault
+from ._options import derive_seed
+from ._server import Server, echo_server
+
+__all__ = ["Run", "fail_plainly", "node_id", "session_server"]
+
+_SECONDS = Seconds(0.001, 86400.0)
+_DEFAULTS = pytest.StashKey[dict[str, Any]]()
+_OWN_OPTIONS = ("expect_connections", "must_fire")
+
+
+@contextmanager
+def fail_plainly(where: str = "") -> Iterator[None]:
+    """What is wrong with the options is said in a line, without a traceback through this package."""
+    try:
+        yield
+    except (FastechoError, TypeError, ValueError) as error:
+        complaint = where + (": " if where else "") + str(error)
+        raise pytest.fail.Exception(complaint, pytrace=False) from None
+
+
+def base_seed(config: pytest.Config) -> int:
+    given = config.getoption("fastecho_seed")
+    if given is not None:
+        return int(given)
+    return int(_ini(config, "fastecho_seed", Integer(0, (1 << 64) - 1)))
+
+
+def defaults(config: pytest.Config) -> dict[str, Any]:
+    """The options of `echo_server` that the ini file sets. Read once: they are the same for each test."""
+    if _DEFAULTS not in config.stash:
+        config.stash[_DEFAULTS] = _read_defaults(config)
+    return config.stash[_DEFAULTS]
+
+
+def _read_defaults(config: pytest.Config) -> dict[str, Any]:
+    return {
+        "timeout": _ini(config, "fastecho_timeout", _SECONDS),
+        "teardown_timeout": _ini(config, "fastecho_teardown_timeout", _SECONDS),
+        "record_limit": _ini(config, "fastecho_record_limit", Size(0, 1 << 40)),
+        "leak": _ini(config, "fastecho_leak", Choice("ignore", "warn", "error")),
+    }
+
+
+def _ini(config: pytest.Config, name: str, kind: Kind) -> Any:
+    text = str(config.getini(name)).strip()
+    try:
+        return kind.accept(kind.read(text))
+    except ValueError as error:
+        raise ValueError(f"ini option {name} {text!r}: {error}") from None
+
+
+def node_id(item: pytest.Item) -> str:
+    """The node id, the same whoever runs it: xdist adds the group to it with --dist loadgroup."""
+    if item.config.getoption("loadgroup", False) and item.get_closest_marker("xdist_group"):
+        return item.nodeid.rpartition("@")[0] or item.nodeid
+    return item.nodeid
+
+
+@dataclass(frozen=True)
+class Marker:
+    """The `fastecho` markers of a test as one: what stands closer to it goes before what stands farther."""
+
+    options: dict[str, Any]
+    expect_connections: int | None
+    must_fire: bool
+
+    @classmethod
+    def of(cls, item: pytest.Item) -> Marker:
+        given: dict[str, Any] = {}
+        for marker in reversed(list(item.iter_markers("fastecho"))):
+            if marker.args:
+                raise TypeError(f"takes keywords only, not {', '.join(map(repr, marker.args))}")
+            given.update(marker.kwargs)
+        if given:
+            _check_names(given)
+        expected = given.pop("expect_connections", None)
+        if expected is not None and (isinstance(expected, bool) or not isinstance(expected, int) or expected < 0):
+            raise ValueError(f"expect_connections {expected!r}: must be a number of connections, 0 or more")
+        return cls(given, expected, bool(given.pop("must_fire", True)))
+
+
+def _check_names(given: dict[str, Any]) -> None:
+    known = [name for name in inspect.signature(echo_server).parameters if name != "options"]
+    known += [option.name for option in config_options() if option.name not in known]
+    known += _OWN_OPTIONS
+    for name in given:
+        if name not in known:
+            import difflib
+
+            close = difflib.get_close_matches(name, known, 1)
+            hint = f"; did you mean {close[0]}?" if close else f": must be {', '.join(known[:8])}, …"
+            raise TypeError(f"no option {name}{hint}")
+
+
+class Run:
+    """One run of one test."""
+
+    def __init__(self, item: pytest.Item) -> None:
+        self.servers: list[tuple[str, Server]] = []
+        """Each with the name of its fixture; also those that are stopped already."""
+        with fail_plainly():
+            self._defaults = defaults(item.config)
+            self._base = base_seed(item.config)
+        with fail_plainly("@pytest.mark.fastecho"):
+            self._marker = Marker.of(item)
+        self._id = node_id(item)
+
+    @contextmanager
+    def marked_server(self) -> Iterator[Server]:
+        """The server that the marker describes."""
+        options = self._options(self._marker.options)
+        excused = () if self._marker.must_fire else options.pop("faults", ())
+        with fail_plainly("@pytest.mark.fastecho"), ExitStack() as ending:
+            server = echo_server(**options).start()
+            ending.callback(server.stop)
+            for fault in (excused,) if isinstance(excused, (str, Fault)) else excused:
+                server.arm(fault, must_fire=False)
+            ending.pop_all()
+        with self._kept("fastecho_server", server):
+            yield server
+
+    @contextmanager
+    def factory(self) -> Iterator[Callable[..., Server]]:
+        """What is for the test as a whole in its marker (the seed, leaks) holds for these servers too."""
+        shared = {name: value for name, value in self._marker.options.items() if name == "leak"}
+        with ExitStack() as ending:
+
+            def make(config: ServerConfig | None = None, **options: Any) -> Server:
+                given = {**shared, **options} if config is None else {**shared, **options, "config": config}
+                server = echo_server(**self._options(given)).start()
+                ending.enter_context(self._kept("fastecho_server_factory", server))
+                return server
+
+            yield make
+
+    def complaint(self) -> str:
+        """What the test promised and did not keep; empty when there is nothing."""
+        broken = []
+        for _, server in self.servers:
+            try:
+                _check_fired(server)
+            except (AssertionError, TimeoutError) as error:
+                broken.append(str(error))
+        if self._marker.expect_connections is not None and not broken:
+            broken += self._unexpected(self._marker.expect_connections)
+        return "\n".join(broken)
+
+    def _unexpected(self, expected: int) -> Iterator[str]:
+        """Nothing is waited for: the test has ended, and whoever has connected is counted."""
+        made = [session for _, server in self.servers for session in server.connections]
+        if len(made) != expected:
+            listed = "".join(f"\n  {session!r}" for session in made[:10])
+            yield f"expect_connections={expected}, and there were {len(made)}{listed}"
+
+    def _options(self, given: dict[str, Any]) -> dict[str, Any]:
+        """With what the ini file says, and the seed, which a configuration that is complete has already."""
+        seed = {} if given.get("config") is not None else {"seed": self._seed(len(self.servers))}
+        return {**self._defaults, **seed, **given}
+
+    def _seed(self, number: int) -> int:
+        """Of a test's servers each draws differently."""
+        given: int | None = self._marker.options.get("seed")
+        if given is not None:
+            return derive_seed(given, str(number)) if number else given
+        return derive_seed(self._base, f"{self._id}#{number}" if number else self._id)
+
+    @contextmanager
+    def _kept(self, name: str, server: Server) -> Iterator[None]:
+        self.servers.append((name, server))
+        try:
+            yield
+        finally:
+            with fail_plainly(f"{name} {server.url}"):
+                server.stop()
+
+
+def _check_fired(server: Server) -> None:
+    try:
+        server.check_fired()
+    except AssertionError:
+        # What a client has sent may not have been read yet.
+        with suppress(TimeoutError):
+            server.wait_idle()
+        server.check_fired()
+
+
+@contextmanager
+def session_server(config: pytest.Config) -> Iterator[Server]:
+    with fail_plainly():
+        seed = derive_seed(base_seed(config), "fastecho_session_server")
+        server = echo_server(seed=seed, **defaults(config)).start()
+    try:
+        yield server
+    finally:
+        server.stop()

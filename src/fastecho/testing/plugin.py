@@ -1,0 +1,152 @@
+"""The pytest plugin. It costs an import of this file: what it stands on is loaded when a fixture is first used.
+
+Hooks are of the old style (`hookwrapper`), which pytest 7, 8 and 9 all know. Its assertion rewriting has nothing to do
+here (PYTEST_DONT_REWRITE).
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator
+
+    from ._certificates import Certificates
+    from ._plugin_run import Run
+    from ._server import Server
+
+_BEGAN = pytest.StashKey[float]()
+_RUN = pytest.StashKey["Run"]()
+_SESSION_SERVER = pytest.StashKey["Server"]()
+SECTION = "fastecho"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("fastecho", "a real TCP peer (fastecho)")
+    group.addoption(
+        "--fastecho-seed",
+        type=int,
+        metavar="N",
+        help="base seed of the faults; a test's own comes from it and the node id (default: ini fastecho_seed)",
+    )
+    group.addoption(
+        "--fastecho-trace", action="store_true", help="show what happened on the connections of passing tests too"
+    )
+    parser.addini("fastecho_timeout", "seconds that a wait or an assertion of fastecho takes at most", default="5")
+    parser.addini("fastecho_teardown_timeout", "seconds that stopping a fastecho server takes at most", default="1")
+    parser.addini("fastecho_leak", "connections left open at a test's end: ignore, warn or error", default="warn")
+    parser.addini("fastecho_record_limit", "bytes recorded a connection and direction", default="1MiB")
+    parser.addini("fastecho_seed", "base seed of the faults", default="0")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers",
+        "fastecho(family, tls, faults, seed, expect_connections, leak, must_fire, ...): how the fastecho_server of "
+        "this test is; takes every option of fastecho.testing.echo_server too.",
+    )
+
+
+@pytest.fixture
+def fastecho_server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """A server for this test alone, as its @pytest.mark.fastecho(...) says; a plain echo without one."""
+    with _run(request.node).marked_server() as server:
+        yield server
+
+
+@pytest.fixture
+def fastecho_server_factory(request: pytest.FixtureRequest) -> Iterator[Callable[..., Server]]:
+    """A function that starts a server, with the options of fastecho.testing.echo_server. All end with the test."""
+    with _run(request.node).factory() as make:
+        yield make
+
+
+@pytest.fixture(scope="session")
+def fastecho_session_server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """One server for the whole session; `with fastecho_session_server.capture() as captured:` isolates a block."""
+    from ._plugin_run import session_server
+
+    stash = request.config.stash
+    with session_server(request.config) as server:
+        stash[_SESSION_SERVER] = server
+        try:
+            yield server
+        finally:
+            del stash[_SESSION_SERVER]
+
+
+@pytest.fixture(scope="session")
+def fastecho_tls() -> Certificates:
+    """Certificates (valid, expired, wrong_host, self_signed, client) and a client_context() that trusts them."""
+    from ._plugin_run import fail_plainly
+
+    with fail_plainly():
+        from ._certificates import certificates
+
+        return certificates()
+
+
+def _run(item: pytest.Item) -> Run:
+    """What this run of the test has of ours; made by the first fixture that it uses."""
+    if _RUN not in item.stash:
+        from ._plugin_run import Run
+
+        item.stash[_RUN] = Run(item)
+    return item.stash[_RUN]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    item.stash[_BEGAN] = time.monotonic()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, None]:
+    """What the marker promises is checked here, and not in the fixture's end, so that the test itself fails."""
+    outcome = yield
+    run = item.stash.get(_RUN, None)
+    # A TestCase keeps its failure to itself until the report is made.
+    if run is None or outcome.excinfo is not None or getattr(item, "_excinfo", None):
+        return
+    complaint = run.complaint()
+    if complaint:
+        outcome.force_exception(pytest.fail.Exception(complaint, pytrace=False))
+
+
+@pytest.hookimpl(hookwrapper=True, tryfirst=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> Generator[None, Any, None]:
+    outcome = yield
+    if outcome.excinfo is not None:
+        return
+    report: pytest.TestReport = outcome.get_result()
+    if report.failed or (report.when == "call" and item.config.getoption("fastecho_trace")):
+        text = _section(item)
+        if text:
+            report.sections.append((SECTION, text))
+    if report.when == "teardown" and _RUN in item.stash:
+        del item.stash[_RUN]  # items live as long as the session, and a run holds recordings
+
+
+def _section(item: pytest.Item) -> str:
+    run = item.stash.get(_RUN, None)
+    shared = item.config.stash.get(_SESSION_SERVER, None)
+    if run is None and shared is None:
+        return ""
+    from ._plugin_section import section
+
+    return section(item, run, shared, item.stash.get(_BEGAN, 0.0))
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """With --fastecho-trace: the sections that pytest does not show, since their tests have passed."""
+    if not config.getoption("fastecho_trace"):
+        return
+    quiet = [name for name in terminalreporter.stats if name not in ("failed", "error")]
+    for report in (report for name in quiet for report in terminalreporter.stats[name]):
+        for name, text in getattr(report, "sections", ()):
+            if name == SECTION:
+                terminalreporter.write_sep("-", f"{SECTION}: {report.nodeid}")
+                terminalreporter.write_line(text)

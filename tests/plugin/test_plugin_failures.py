@@ -1,0 +1,218 @@
+"""What the plugin makes a test fail for, in which phase, and what it says then."""
+
+import pytest
+
+
+def fails(inner, text, *lines, args=(), **outcomes):
+    inner.file(text=text)
+    result = inner.run(*args)
+    result.assert_outcomes(**(outcomes or {"failed": 1}))
+    result.stdout.fnmatch_lines([f"*{line}*" for line in lines])
+    assert "_plugin_run.py" not in result.stdout.str()
+    return result
+
+
+def test_a_fault_that_never_fired_fails_the_test_itself(inner):
+    fails(
+        inner,
+        """
+@pytest.mark.fastecho(faults=[Fault.corrupt(0), Fault.reset(after_out=17)])
+def test_it(fastecho_server):
+    talk(fastecho_server)
+""",
+        "reset(after_out=17)",
+    )
+
+
+def test_unless_told_otherwise(inner):
+    inner.passes(
+        """
+@pytest.mark.fastecho(faults=[Fault.reset(after_out=17)], must_fire=False)
+def test_it(fastecho_server):
+    talk(fastecho_server)
+"""
+    )
+
+
+def test_armed_by_the_test_and_never_fired(inner):
+    fails(
+        inner,
+        """
+def test_it(fastecho_server_factory):
+    fastecho_server_factory().arm(Fault.reset(after_out=17))
+""",
+        "reset(after_out=17)",
+    )
+
+
+@pytest.mark.parametrize(("expected", "made"), [(0, 1), (1, 0), (1, 2), (3, 2)])
+def test_another_number_of_connections(inner, expected, made):
+    fails(
+        inner,
+        f"""
+@pytest.mark.fastecho(expect_connections={expected})
+def test_it(fastecho_server):
+    for _ in range({made}):
+        talk(fastecho_server)
+""",
+        f"expect_connections={expected}, and there were {made}",
+    )
+
+
+def test_connections_are_counted_on_all_of_a_tests_servers(inner):
+    inner.passes(
+        """
+@pytest.mark.fastecho(expect_connections=2)
+def test_it(fastecho_server, fastecho_server_factory):
+    talk(fastecho_server)
+    talk(fastecho_server_factory())
+"""
+    )
+
+
+def test_nobody_connects(inner):
+    inner.passes(
+        """
+@pytest.mark.fastecho(expect_connections=0)
+def test_it(fastecho_server):
+    pass
+"""
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "outcome", "line"),
+    [
+        ("assert 'own' == 'reason'", {"failed": 1}, "AssertionError"),
+        ("pytest.skip('own reason')", {"skipped": 1}, ""),
+        ("pytest.xfail('own reason')", {"xfailed": 1}, ""),
+    ],
+)
+@pytest.mark.parametrize("style", ["function", "TestCase"])
+def test_the_tests_own_outcome_goes_first(inner, body, outcome, line, style):
+    head = "def test_it(fastecho_server):"
+    if style == "TestCase":
+        head = "import unittest\n@pytest.mark.usefixtures('fastecho_server')\nclass TestIt(unittest.TestCase):\n"
+        head += "  def test_it(self):"
+    marker = "@pytest.mark.fastecho(expect_connections=3, faults=[Fault.reset()])"
+    result = fails(inner, f"pytestmark = {marker[1:]}\n{head}\n    {body}\n", line, **outcome)
+    assert "expect_connections=3, and" not in result.stdout.str()
+
+
+def test_an_expected_failure_may_be_ours(inner):
+    fails(
+        inner,
+        """
+@pytest.mark.xfail(strict=True)
+@pytest.mark.fastecho(expect_connections=3)
+def test_it(fastecho_server):
+    pass
+""",
+        "",
+        xfailed=1,
+    )
+
+
+BAD = {
+    "famly='tcp'": "no option famly; did you mean family?",
+    "quite_wrong=1": "no option quite_wrong: must be *",
+    "'tcp6'": "takes keywords only, not 'tcp6'",
+    "family='udp'": "family udp: must be tcp, *",
+    "tls='stale'": "tls stale: must be *",
+    "leak='maybe'": "leak maybe: must be ignore, warn or error",
+    "faults=[1]": "fault* must be *",
+    "faults=['rest(after_out=1)']": "fault*rest*",
+    "faults=[Fault.tls_stall()]": "*tls*",
+    "seed='x'": "seed x: must be *",
+    "seed=-1": "seed -1: must be *",
+    "timeout=0": "timeout 0: must be *",
+    "reply=3": "reply 3: must be *",
+    "expect_connections=-1": "expect_connections -1: must be *",
+    "expect_connections=True": "expect_connections True: must be *",
+    "workers=2": "workers 2: must be *",
+    "buffer_size=7": "buffer_size 7: must be *",
+}
+
+
+@pytest.mark.parametrize(("argument", "said"), BAD.items(), ids=BAD)
+def test_a_marker_that_will_not_do(inner, argument, said):
+    result = fails(
+        inner,
+        f"""
+@pytest.mark.fastecho({argument})
+def test_it(fastecho_server):
+    pass
+""",
+        f"@pytest.mark.fastecho: {said}",
+        errors=1,
+    )
+    (start,) = (number for number, line in enumerate(result.outlines) if "ERROR at setup of test_it" in line)
+    assert len(result.outlines[start + 1 :]) <= 5, "a line, and no traceback"
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("fastecho_timeout = soon", "ini option fastecho_timeout 'soon': must be a time, such as *"),
+        ("fastecho_timeout = 0", "ini option fastecho_timeout '0': must be *"),
+        ("fastecho_leak = maybe", "ini option fastecho_leak 'maybe': must be ignore, warn or error"),
+        ("fastecho_record_limit = 1 furlong", "ini option fastecho_record_limit '1 furlong': must be a size, *"),
+        ("fastecho_seed = x", "ini option fastecho_seed 'x': must be a whole number *"),
+    ],
+)
+@pytest.mark.parametrize("fixture", ["fastecho_server", "fastecho_session_server"])
+def test_a_setting_that_will_not_do(inner, line, said, fixture):
+    inner.ini(line)
+    fails(inner, f"def test_it({fixture}): pass\n", said, errors=1)
+
+
+def test_a_seed_that_is_no_number(inner):
+    inner.file()
+    result = inner.run("--fastecho-seed=x", apart=True)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*--fastecho-seed: invalid int value: 'x'*"])
+
+
+LEAK = """
+kept = []
+
+def test_it(fastecho_server):
+    kept.append(socket.create_connection(fastecho_server.address, 10))
+
+def test_other():
+    kept.pop().close()
+"""
+
+
+def test_a_leak_is_a_warning(inner):
+    inner.ini(warnings="default")
+    inner.file(text=LEAK)
+    result = inner.run()
+    result.assert_outcomes(passed=2, warnings=1)
+    result.stdout.fnmatch_lines(["*LeakWarning: *tcp://127.0.0.1:*", "*connection 0 of 127.0.0.1:*"])
+
+
+@pytest.mark.parametrize("how", ["ini", "marker"])
+@pytest.mark.parametrize("fixture", ["fastecho_server", "factory"])
+def test_a_leak_may_be_an_error(inner, how, fixture):
+    text = LEAK
+    if fixture == "factory":
+        text = LEAK.replace("(fastecho_server)", "(fastecho_server_factory)").replace(
+            "    kept.append", "    fastecho_server = fastecho_server_factory()\n    kept.append"
+        )
+    if how == "ini":
+        inner.ini("fastecho_leak = error")
+    else:
+        text = text.replace("def test_it", "@pytest.mark.fastecho(leak='error')\ndef test_it")
+    result = fails(inner, text, "ERROR at teardown of test_it", "fastecho_server* tcp://*: 1 conn*", passed=2, errors=1)
+    result.stdout.fnmatch_lines(["*connection 0*"])
+
+
+def test_a_leak_may_be_ignored(inner):
+    inner.ini("fastecho_leak = ignore")
+    inner.passes(LEAK, passed=2)
+
+
+def test_a_connection_that_the_client_closed_is_no_leak(inner):
+    inner.ini("fastecho_leak = error")
+    inner.passes("def test_it(fastecho_server):\n    talk(fastecho_server)\n")

@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN     = $(VENV)/bin
 
-.PHONY: serve test test-all lint types bench peers versus wheel clean
+.PHONY: serve test test-all test-pytests lint types bench peers versus wheel clean
 
 serve: $(VENV)/.base ## build, and run the server with four workers
 	$(BIN)/fastecho --workers 4
@@ -13,6 +13,9 @@ test: $(VENV)/.test ## the whole suite; ARGS="-k linger" chooses
 
 test-all: ## the suite, without its slow tests, on every Python from 3.10 to 3.13 that is here
 	scripts/each-python $(MAKE) test ARGS='-n 2 -m "not slow"'
+
+test-pytests: wheel ## the plugin's tests, from the built wheel, with pytest 7, 8 and 9
+	PYTHON=$(PYTHON) scripts/each-pytest dist/*.whl
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .

@@ -109,8 +109,8 @@ class EchoServer:
             counters=self._counters,
             own_limit=connection_limit(None),
         )
-        group.on_full = self._full
-        group.on_room = self._room
+        group.on_full = lambda: self._accept_while_there_is_room(True)
+        group.on_room = lambda: self._accept_while_there_is_room(False)
         # The sweep ends a TLS close after 2 s of silence; the loop's own clock would end one that still flushes.
         acceptor = self._acceptor = Acceptor(
             loop,
@@ -142,9 +142,12 @@ class EchoServer:
         self._group.closed = True
         self._group.expel_all()
         await self._until_empty(_LAST_WORDS)
-        if self._ticker is not None:
+        self._finish()
+
+    def _finish(self) -> None:
+        if self._ticker is not None and self._group is not None:
             self._ticker.cancel()
-        self._group.close()
+            self._group.close()
         log.log(self._level, "closed")
         self._closed.set()
 
@@ -286,14 +289,8 @@ class EchoServer:
             self._listeners.unlink()
             self._listeners.close()
 
-    def _full(self) -> None:
+    def _accept_while_there_is_room(self, full: bool) -> None:
         assert self._acceptor is not None
-        self._acceptor.pause()
+        (self._acceptor.pause if full else self._acceptor.resume)()
         if self._announce is not None and not self._told:
-            self._announce(True)
-
-    def _room(self) -> None:
-        assert self._acceptor is not None
-        self._acceptor.resume()
-        if self._announce is not None and not self._told:
-            self._announce(False)
+            self._announce(full)

@@ -1,4 +1,4 @@
-"""The same seed and node id give the same faults, whoever runs the test, in whatever order, on however busy a machine."""
+"""The same seed and node id give the same faults, whoever runs the test, in any order, on however busy a machine."""
 
 from __future__ import annotations
 

@@ -229,7 +229,7 @@ class FaultySession(Beginning):
             return True
         if self._state in (State.SLOW, State.ENDING, State.RESETTING) or not self._output.empty:
             return False
-        return self._wire.unacknowledged() == 0 and not (self._reading and self._wire.unread())
+        return self._wire.delivered() and not (self._reading and self._wire.unread())
 
     def fileno(self) -> int:
         """The descriptor; -1 after the end."""

@@ -6,7 +6,6 @@ Everything here runs on the loop's thread, but for what is marked. What tests ca
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import shutil
 import socket
@@ -17,15 +16,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .._accept import Take
-from .._faulty import Armed, Armory, FaultySession, Windows
-from .._sockets import bind, drop_syns
+from .._faulty import Armed, Armory, FaultySession
+from .._sockets import bind
 from .._tls import server_context
 from ..server import EchoServer
 from . import _loop
 from ._asking import Asked
+from ._listening import Listening
 from ._notes import Notes
 from ._options import Options
-from ._ports import answer_syns_again, listen_again, shut, stand_in
 from ._record import Record, RecordingGroup, RecordingSession, Steering
 from ._reply import Reply, Responder
 
@@ -52,37 +51,25 @@ class Peer(Asked, EchoServer):
         Asked.__init__(self, options.timeout)
         assert self._listeners is not None
         self.options = options
-        self.listening = self._listeners.sockets[0]
-        self.texts = self._listeners.addresses
-        self._names_known: tuple[Any, ...] | None = None
+        self.listening = Listening(self._listeners.sockets[0], self._listeners.addresses, config)
         self.notes: list[Notes] = []
         self.open: dict[Notes, None] = {}
         self.armory = Armory(options.config.seed)
+        self._frozen: list[Notes] = []
         self.responder = Responder(options.reply)
         self._tickets = 0
-        self._frozen = False
         self.over = False
-        self._keepers: list[socket.socket] = []
-        self._windows = Windows()
         _loop.register(self)
         self._thread.post(self._begin, context)
 
     def _begin(self, context: ssl.SSLContext | None) -> None:
         self._context = context
         try:
-            self._set_up(self._thread.loop, context)
+            acceptor = self._set_up(self._thread.loop, context)
             self.set_reply(self.options.reply)
-            assert self._acceptor is not None
-            self._acceptor.add_here(self.listening)
+            self.listening.open(acceptor)
         except BaseException as error:  # no memory, no descriptor: told at the first call
             self.errors.append((-1, error))
-
-    @property
-    def names(self) -> tuple[Any, ...]:
-        """What `getsockname` says of the listeners; asked for when it is wanted, for that takes time too."""
-        if self._names_known is None:
-            self._names_known = tuple(map(_sockname, self.listening, self.texts))
-        return self._names_known
 
     # -- each connection ---------------------------------------------------------------------------------------
 
@@ -154,53 +141,35 @@ class Peer(Asked, EchoServer):
         self._fit_windows()
 
     def _fit_windows(self) -> None:
-        self._windows.fit(self.listening, [armed.fault for armed in self.armory.armed])
+        self.listening.fit_windows(self._armed_faults())
+
+    def _armed_faults(self) -> list[Fault]:
+        return [armed.fault for armed in self.armory.armed]
 
     # -- the listeners -----------------------------------------------------------------------------------------
 
     def accept_all(self) -> None:
         """Whoever has connected is a connection when this returns."""
-        if self._acceptor is not None and not self._keepers and not self._frozen:
-            self._acceptor.accept_all()
+        self.listening.accept_all()
 
     def down(self) -> None:
-        if self._keepers:
-            return
         self.up()
-        self.accept_all()
-        assert self._acceptor is not None
-        self._keepers = list(map(stand_in, self._acceptor.release(), self.names))
+        self.listening.down()
 
     def blackhole(self) -> None:
         self.up()
-        self.accept_all()
-        assert self._acceptor is not None
-        self._frozen = True
-        self._acceptor.pause()
-        for listener in self.listening:
-            drop_syns(listener)
-        for notes in self.open:
+        self.listening.drop()
+        self._frozen = [notes for notes in self.open if notes.driver is not None]
+        for notes in self._frozen:
             if notes.driver is not None:
                 notes.driver.pause()
 
     def up(self) -> None:
-        acceptor = self._acceptor
-        assert acceptor is not None
-        if self._frozen:
-            self._frozen = False
-            for listener in self.listening:
-                answer_syns_again(listener)
-            for notes in tuple(self.open):
-                if notes.driver is not None:
-                    notes.driver.resume()
-            acceptor.resume()
-        if self._keepers:
-            self.listening, self._keepers = self._keepers, []
-            for listener in self.listening:
-                listen_again(listener, self.config.backlog)
-            self._fit_windows()
-            acceptor.add_here(self.listening)
-            acceptor.resume()
+        self.listening.up(self._armed_faults())
+        for notes in self._frozen:
+            if notes.driver is not None:
+                notes.driver.resume()
+        self._frozen = []
 
     # -- the end -----------------------------------------------------------------------------------------------
 
@@ -233,12 +202,8 @@ class Peer(Asked, EchoServer):
     async def shut(self, patience: float) -> list[Notes]:
         """Stop; who was left, because its client had not closed. They are reset, the others may end in peace."""
         self.accept_all()
-        assert self.names
-        self.over = True
         left = [notes for notes in self.open if not notes.peer_gone()]
-        if self._acceptor is not None:
-            for listener in (*self._acceptor.release(), *self._keepers):
-                shut(listener)
+        self._close_listeners()
         for notes in left:
             if notes.driver is not None:
                 notes.by_order = notes.by_order or "server_stopped"
@@ -246,9 +211,27 @@ class Peer(Asked, EchoServer):
         self._end_handshakes()
         await self._none_open(time.monotonic() + patience, while_busy=True)
         await self.close(drain=False)
+        self._forget()
+        return left
+
+    def shut_at_once(self) -> bool:
+        """Stop, where nobody is connected and nothing must be waited for. False, and nothing done, elsewhere."""
+        self.accept_all()
+        if self.open or self._acceptor is None:
+            return False
+        self._close_listeners()
+        self._finish()
+        self._forget()
+        return True
+
+    def _close_listeners(self) -> None:
+        self.over = True
+        self.listening.close()
+        self._release()
+
+    def _forget(self) -> None:
         self.clean_up()
         _loop.forget(self)
-        return left
 
     def clean_up(self) -> None:
         if self._folder is not None:
@@ -281,14 +264,6 @@ class Peer(Asked, EchoServer):
     def close_copies(self) -> None:
         """In a forked child."""
         self.forked = True
-        for sock in (*self.listening, *self._keepers):
-            if (descriptor := sock.detach()) >= 0:
-                with contextlib.suppress(OSError):
-                    os.close(descriptor)
+        self.listening.close_copies()
         for notes in tuple(self.open):
             notes.close_copy()
-
-
-def _sockname(listener: socket.socket, text: str) -> Any:
-    # A UNIX socket was bound under another name, and renamed.
-    return listener.getsockname() if listener.family != socket.AF_UNIX else text.removeprefix("unix:")

@@ -46,12 +46,14 @@ cdef class RecordingSession(EchoSession):
     cdef Record record
     cdef object view                # the Session that users see: told of made, peer_closed, failed, closed
     cdef list early                 # what a test wants of it before it begins; None once it has begun
+    cdef list stash                 # read although paused
     cdef bint held                  # a test has paused its reading
     cdef bint half                  # a test has had the FIN sent: reads on without a bound
 
     cdef int answer(self, const unsigned char* data, Py_ssize_t size) except -1
     cdef int push(self, bytes data) except -1
     cdef int begin_open(self) except -1
+    cdef int unhold(self) except -1
 
 
 cdef class RecordingGroup(SessionGroup):

@@ -16,6 +16,7 @@ cdef enum:
     IN = 0
     OUT = 1
     BYTES_A_CHUNK = 16      # the limit of the chunks, by that of the bytes
+    CHUNKS = 1024           # and the least of it
 
 
 cdef class Watch:
@@ -54,7 +55,7 @@ cdef class Record:
         cdef Stream* stream = &self.streams[direction]
         if size <= 0:
             return 0
-        if stream.length < self.limit and stream.count < self.limit // BYTES_A_CHUNK + 1:
+        if stream.length < self.limit and stream.count < self.limit // BYTES_A_CHUNK + CHUNKS:
             self.keep(stream, data, min(size, <Py_ssize_t>(self.limit - stream.length)))
         stream.total += size
         if self.watch.waiting:
@@ -117,6 +118,9 @@ cdef class RecordingSession(EchoSession):
             return EchoSession.process(self, slot, size)
         if self.early is not None and self.state == OPEN:
             self.begin_open()
+        if self.held:                   # paused in connection_made: uvloop reads once before that takes effect
+            self.stash.append(slot.data[:size])
+            return self.pause()
         self.record.add(IN, slot.data, size)
         if self.state == OPEN and (<RecordingGroup>self.group).reply is not None:
             return self.answer(slot.data, size)
@@ -201,6 +205,16 @@ cdef class RecordingSession(EchoSession):
         self.view.closed(CAUSES[<int>self.end])
         self.view = None
 
+    cdef int unhold(self) except -1:
+        """What came in spite of the pause comes now, as if it were read now: the ready slot is free memory."""
+        cdef bytes data
+        self.held = False
+        while self.stash and not self.held:
+            data = self.stash.pop(0)
+            memcpy(self.shared.ready[0].data, <const char*>data, len(data))
+            self.process(self.shared.ready[0], len(data))
+        return self.resume() if self.transport is not None else 0
+
     cdef int resume(self) except -1:
         return 0 if self.held else EchoSession.resume(self)
 
@@ -211,9 +225,11 @@ cdef class RecordingSession(EchoSession):
 cdef class Steering:
     """A hand on a RecordingSession, under the names that a FaultySession has for it too."""
     cdef RecordingSession session
+    cdef bint local                 # what is sent is with the peer at once; SIOCOUTQ tells what it has not read
 
     def __init__(self, RecordingSession session):
         self.session = session
+        self.local = session.group.config.unix is not None
 
     cdef bint later(self, method, tuple arguments=()):
         """It has not begun: that comes in the next turn, after the TLS handshake, or when there is a place."""
@@ -238,8 +254,7 @@ cdef class Steering:
 
     def resume(self):
         if not self.later(self.resume) and self.session.held:
-            self.session.held = False
-            self.session.resume()
+            self.session.unhold()
 
     def reset(self):
         if self.session.transport is None:
@@ -259,7 +274,7 @@ cdef class Steering:
         """Nothing is under way: neither to the peer nor, unless reading is paused, from it."""
         if self.session.transport is None:
             return self.session.view is None or self.session.group.tls
-        if self.session.outstanding():
+        if self.session.transport.get_write_buffer_size() if self.local else self.session.outstanding():
             return False
         return self.session.held or fe_readable(self.session.descriptor()) == 0
 
@@ -274,6 +289,7 @@ cdef class RecordingGroup(SessionGroup):
         session.record = record
         session.view = view
         session.early = []
+        session.stash = []
         return session
 
     def close(self):

@@ -38,6 +38,11 @@ class Server(Scope, Base[Session]):
         if not self._may_stop():
             return self._left
         patience = self._patience(timeout)
+        try:
+            if _loop.resident().call(self._peer.shut_at_once, timeout=patience):
+                return self._left
+        except TimeoutError:
+            raise self._held_up(patience) from None
         future = _loop.resident().submit(self._shut(patience))
         try:
             return self._stopped(future.result(patience))
@@ -59,6 +64,7 @@ class Server(Scope, Base[Session]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._excused = error is not None
         self.stop()
         if error is None:
             self._peer.raise_failure()
@@ -98,6 +104,7 @@ class AsyncServer(AsyncScope, Base[AsyncSession]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._excused = error is not None
         await self.stop()
         if error is None:
             self._peer.raise_failure()

@@ -208,8 +208,8 @@ def test_a_place_left_and_taken_in_one_turn_leaves_accepting_paused(run):
         async with fastecho.EchoServer(port=0, max_connections=1) as server:
             async with Client.to(server.address) as first:
                 assert await first.ask(b"x") == b"x"
-                server._room()
-                server._full()
+                server._accept_while_there_is_room(False)
+                server._accept_while_there_is_room(True)
                 waiting = [connect_blocking(server.address) for _ in range(5)]
                 assert await first.ask(b"y") == b"y"
                 assert server.stats.accepted == 1

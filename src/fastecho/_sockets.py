@@ -49,6 +49,7 @@ __all__ = [
 ]
 
 _LINUX = sys.platform.startswith("linux")
+_STREAM = socket.SOCK_STREAM | getattr(socket, "SOCK_NONBLOCK", 0)
 _PORT_ATTEMPTS = 64
 _SUFFIX = re.compile(TEMPORARY_SUFFIX)
 _MISSING_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
@@ -58,10 +59,9 @@ _SO_ATTACH_FILTER = 26
 class Listeners:
     """What `bind` returns: every listening socket of a service.
 
-    `sockets[i]` are the sockets of copy (worker) `i`, one an address. Where the kernel does not spread
-    connections over several sockets of one address (UNIX sockets; TCP anywhere but on Linux), all copies hold
-    the same socket object. `addresses` are texts like `tcp://127.0.0.1:8007`, `tcp://[::1]:8007` and
-    `unix:/run/echo.sock`, in the order of the sockets.
+    `sockets[i]` are the sockets of copy (worker) `i`, one an address. Where the kernel does not spread connections over
+    several sockets of one address (UNIX sockets; TCP anywhere but on Linux), all copies hold the same socket object.
+    `addresses` are texts like `tcp://127.0.0.1:8007`, `tcp://[::1]:8007` and `unix:/run/echo.sock`, in their order.
     """
 
     def __init__(self, sockets: list[list[socket.socket]], addresses: tuple[str, ...]) -> None:
@@ -92,11 +92,11 @@ class Listeners:
         remove_path(path, self._inode)
 
 
-def bind(config: ServerConfig, copies: int = 1) -> Listeners:
+def bind(config: ServerConfig, copies: int = 1, port: int | None = None) -> Listeners:
     """Bind and listen on every address of `config`, for `copies` workers.
 
     The sockets are non-blocking and listen with `config.backlog`. One copy leaves `SO_REUSEPORT` unset.
-    With `port` 0 all addresses get the same free port.
+    With `port` 0 all addresses get the same free port. (`port` goes before that of `config`.)
 
     Raises `AddressInUseError`, `PermissionDeniedError` or `AddressError`, each with one line that says which
     address and why; nothing stays bound then.
@@ -106,18 +106,17 @@ def bind(config: ServerConfig, copies: int = 1) -> Listeners:
     wanted = _resolve(config.host)
     for attempt in range(_PORT_ATTEMPTS):
         try:
-            return _bind_tcp(config, wanted, copies)
+            return _bind_tcp(config, wanted, copies, config.port if port is None else port)
         except AddressInUseError:
             # A free port of the first address may be taken at another one.
-            if config.port != 0 or len(wanted) == 1 or attempt == _PORT_ATTEMPTS - 1:
+            if port or config.port != 0 or len(wanted) == 1 or attempt == _PORT_ATTEMPTS - 1:
                 raise
     raise AssertionError("unreachable")
 
 
-def _bind_tcp(config: ServerConfig, wanted: Sequence[tuple[int, str, bool]], copies: int) -> Listeners:
+def _bind_tcp(config: ServerConfig, wanted: Sequence[tuple[int, str, bool]], copies: int, port: int) -> Listeners:
     shared = copies if not _LINUX else 1
     own = copies // shared
-    port = config.port
     columns: list[list[socket.socket]] = []
     bound: list[str] = []
     opened: list[socket.socket] = []
@@ -128,7 +127,7 @@ def _bind_tcp(config: ServerConfig, wanted: Sequence[tuple[int, str, bool]], cop
             address = _tcp_text(host, port)
             try:
                 for copy in range(own):
-                    column.append(sock := socket.socket(family, socket.SOCK_STREAM))
+                    column.append(sock := socket.socket(family, _STREAM))
                     opened.append(sock)
                     _set_options(sock, family)
                     if copy > 0:
@@ -152,8 +151,8 @@ def _bind_tcp(config: ServerConfig, wanted: Sequence[tuple[int, str, bool]], cop
     except BaseException:
         _close_all(opened)
         raise
-    texts = tuple(_tcp_text(host, port) for host in bound)
-    return Listeners([list(row) for row in zip(*columns, strict=True)], texts)
+    rows = [list(row) for row in zip(*columns, strict=True)]
+    return Listeners(rows, tuple(_tcp_text(host, port) for host in bound))
 
 
 def _resolve(hosts: str) -> list[tuple[int, str, bool]]:
@@ -208,7 +207,8 @@ def _with_scope(host: str, sockaddr: Sequence[object]) -> str:
 
 def _set_options(sock: socket.socket, family: int) -> None:
     """Options of a TCP listener; accepted sockets inherit them, which saves system calls on each accept."""
-    sock.setblocking(False)
+    if _STREAM == socket.SOCK_STREAM:
+        sock.setblocking(False)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)

@@ -113,7 +113,7 @@ def test_the_end_of_the_block_closes_the_port():
 
 
 def test_an_exception_inside_the_block_comes_through():
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(ZeroDivisionError):  # noqa: PT012
         with echo_server(leak="error") as server:
             sock = connect_blocking(server.address)
             raise ZeroDivisionError

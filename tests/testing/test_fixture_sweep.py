@@ -160,8 +160,26 @@ def test_a_clean_run_that_fails_is_an_error_of_its_own(dialogue, said):
 def test_a_fault_that_never_struck_is_no_survival_to_trust():
     result = quiet(Fault.close(after_out=0).nth(2), careful, offsets=(3,))
     assert result.outcomes == (Outcome(3, "survived", None, "the fault never struck"),)
-    result = quiet(Fault.close, careful, offsets=(12, 500))
-    assert [outcome.text for outcome in result.outcomes] == ["", "the fault never struck"]
+    result = quiet(Fault.close(after_out=0).nth(1), careful, offsets=(12,))
+    assert [outcome.text for outcome in result.outcomes] == [""]
+
+
+@pytest.mark.parametrize("offset", [-1, 13, 500])
+def test_an_offset_beyond_what_is_sent(offset):
+    with pytest.raises(ValueError, match=f"offset {offset}: must be between 0 and 12, for 12 bytes are sent"):
+        quiet(Fault.close, careful, offsets=(0, offset))
+
+
+def test_a_dialogue_that_has_nothing_sent_to_it():
+    with pytest.raises(CleanRunError, match="the server sends nothing"):
+        quiet(Fault.close, lambda server: None)
+
+
+@pytest.mark.parametrize("kind", ["corrupt", "drop", "duplicate", "close"])
+def test_the_table_names_the_fault_with_a_star(kind):
+    place = "at=*" if kind != "close" else "after_out=*"
+    result = quiet(getattr(Fault, kind), careful, offsets=(0,))
+    assert result.fault in (f"{kind}({place})", f"{kind}(*)")
 
 
 @pytest.mark.parametrize("fault", [Fault.refuse, Fault.latency(0.1), Fault.reset(on=b"x"), Fault.slice])
@@ -221,5 +239,10 @@ def test_the_callers_context_is_there():
     name = contextvars.ContextVar("name", default="none")
     name.set("callers")
     seen = []
-    quiet(Fault.close, lambda server: seen.append(name.get()))
+
+    def dialogue(server):
+        seen.append(name.get())
+        careful(server)
+
+    quiet(Fault.close, dialogue, offsets=(12,))
     assert seen == ["callers"] * 2

@@ -250,9 +250,9 @@ def test_a_wait_on_a_stopped_server_is_bounded_too():
     server = echo_server(timeout=SOON).start()
     waiting = later(server.wait_connections, 1)
     server.stop()
-    with pytest.raises((TimeoutError, RuntimeError), match="connection|stopped"):
+    with pytest.raises((TimeoutError, RuntimeError), match=r"connection|stopped"):
         waiting.result(DEADLINE)
-    with pytest.raises((TimeoutError, RuntimeError), match="connection|stopped"):
+    with pytest.raises((TimeoutError, RuntimeError), match=r"connection|stopped"):
         server.wait_connections(1)
 
 
@@ -388,7 +388,7 @@ def test_assert_received_beyond_the_record():
         talk(server, b"abcdef")
         for where in (server, server.connections[0]):
             for expected in (b"abcd", b"abcdef", b"abcdxx"):
-                with pytest.raises(AssertionError, match="record_limit|truncated|kept"):
+                with pytest.raises(AssertionError, match=r"record_limit|truncated|kept"):
                     where.assert_received(expected)
 
 

@@ -105,7 +105,7 @@ class FaultySession(Beginning):
         self.count(bytes_in=len(data), discarded=discarded)
         try:
             answer = data if self._reply is None or not data else bytes(self._reply(data))
-        except Exception as error:
+        except BaseException as error:  # of a test's own code, which may be pytest.fail()
             if (failed := getattr(self._observer, "failed", None)) is not None:
                 failed(error)
             self.reset("error")
@@ -222,6 +222,10 @@ class FaultySession(Beginning):
             self._decide(end, cause)
         elif self._state in (State.OPEN, State.STALLED):
             self._end_with(end, cause)
+
+    def due(self) -> int:
+        """Bytes that the peer's side has not acknowledged, or that wait."""
+        return 0 if self._state is State.CLOSED else self._output.queued + self._wire.unacknowledged()
 
     def idle(self) -> bool:
         """Nothing is under way: neither to the peer nor, unless reading has stopped, from it."""

@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from ._addresses import blackhole_address as blackhole_address
     from ._addresses import refused_address as refused_address
     from ._arming import FaultNotFired as FaultNotFired
-    from ._base import LeakWarning as LeakWarning
-    from ._base import TeardownError as TeardownError
     from ._certificates import Certificate as Certificate
     from ._certificates import Certificates as Certificates
     from ._certificates import certificates as certificates
+    from ._leaks import LeakWarning as LeakWarning
+    from ._leaks import TeardownError as TeardownError
     from ._notes import Event as Event
     from ._options import derive_seed as derive_seed
     from ._scope import AsyncCapture as AsyncCapture
@@ -39,7 +39,7 @@ _HOMES = {
     "_certificates": ("Certificate", "Certificates", "certificates"),
     "_options": ("derive_seed",),
     "_scope": ("AsyncCapture", "Capture"),
-    "_base": ("LeakWarning", "TeardownError"),
+    "_leaks": ("LeakWarning", "TeardownError"),
     "_notes": ("Event",),
     "_server": ("AsyncServer", "Server", "aecho_server", "echo_server"),
     "_session": ("AsyncSession", "Chunk", "Session"),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .._faulty import Armed
 from ..errors import ConfigError
@@ -14,8 +15,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Arming", "FaultNotFired", "arm_all", "check_fired"]
 
+A = TypeVar("A")
+
 _TRIGGERS = ("after_out", "after_in", "on", "at", "n")
-_LAST_BYTES = 1.0
+LAST_BYTES = 1.0
 """Seconds at most for what clients have sent to be read, before a fault counts as one that never fired."""
 
 
@@ -42,6 +45,7 @@ def arm_all(peer: Peer, faults: Sequence[Fault | str]) -> tuple[Armed, ...]:
 
 def check_fired(peer: Peer, armed: Sequence[Armed]) -> None:
     """Raises FaultNotFired, with the reason for each that never fired."""
+    __tracebackhide__ = True
     lines = []
     for each in armed:
         if not each.fired:
@@ -61,44 +65,54 @@ def _why(armed: Armed, made: int) -> str:
     return f"{armed.selected} connection(s) it was for{reached}"
 
 
-class Arming:
+class Arming(Generic[A]):
     """`with server.fault(...) as armed:`; at the end of the block they are disarmed, and must have fired."""
 
     def __init__(self, peer: Peer, faults: Sequence[Fault | str], must_fire: bool) -> None:
         self._peer = peer
         self._faults = read(peer, faults)
         self._must_fire = must_fire
-        self._armed: tuple[Armed, ...] = ()
+        self._armed: tuple[Armed, ...] | None = None
 
-    def _enter(self) -> Any:
+    def __del__(self) -> None:
+        if getattr(self, "_armed", ()) is None:
+            faults = ", ".join(map(str, self._faults))
+            text = f"{faults} was never armed: write `with server.fault(...):`, or use server.arm(...)"
+            warnings.warn(text, RuntimeWarning, stacklevel=2, source=self)
+
+    def _enter(self) -> A:
         self._armed = arm_all(self._peer, self._faults)
-        return self._armed[0] if len(self._armed) == 1 else self._armed
+        given: Any = self._armed[0] if len(self._armed) == 1 else self._armed
+        return given  # type: ignore[no-any-return]
 
-    def _leave(self) -> None:
-        peer = self._peer
-        if not peer.over:
-            peer.call(peer.disarm, *self._armed)
+    def _leave(self, error: BaseException | None) -> bool:
+        """Whether what clients have sent last must still be read, to know which have fired."""
+        armed = self._armed or ()
+        if not self._peer.over:
+            self._peer.call(self._peer.disarm, *armed)
+        return error is None and self._must_fire and not all(each.fired for each in armed) and not self._peer.over
 
-    def _pending(self, error: BaseException | None) -> bool:
-        return error is None and self._must_fire and not all(each.fired for each in self._armed) and not self._peer.over
+    def _check(self, error: BaseException | None) -> None:
+        __tracebackhide__ = True
+        if error is None:
+            self._peer.raise_failure()
+            if self._must_fire:
+                check_fired(self._peer, self._armed or ())
 
-    def __enter__(self) -> Any:
+    def __enter__(self) -> A:
         return self._enter()
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        self._leave()
-        if self._pending(error):
-            # What a client has sent may not have been read yet.
-            self._peer.finish_soon(self._peer.until_idle(_LAST_BYTES))
-        if error is None and self._must_fire:
-            check_fired(self._peer, self._armed)
+        __tracebackhide__ = True
+        if self._leave(error):
+            self._peer.finish_soon(self._peer.until_idle(LAST_BYTES))
+        self._check(error)
 
-    async def __aenter__(self) -> Any:
+    async def __aenter__(self) -> A:
         return self._enter()
 
     async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        self._leave()
-        if self._pending(error):
-            await self._peer.finishing_soon(self._peer.until_idle(_LAST_BYTES))
-        if error is None and self._must_fire:
-            check_fired(self._peer, self._armed)
+        __tracebackhide__ = True
+        if self._leave(error):
+            await self._peer.finishing_soon(self._peer.until_idle(LAST_BYTES))
+        self._check(error)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+import threading
 import time
-import warnings
-from collections.abc import Coroutine, Iterable
-from typing import Any, Generic, TypeVar
+from collections.abc import Coroutine, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from typing import Any, Generic, TypeVar, overload
 
 from .._faulty import Armed
 from ..config import ServerConfig
-from ..errors import ConfigError, FastechoError
+from ..errors import ConfigError
 from ..faults import Fault
 from ..stats import Stats
 from . import _loop
-from ._arming import Arming, arm_all, check_fired
-from ._conditions import waits_for
+from ._arming import LAST_BYTES, Arming, arm_all, check_fired, read
+from ._leaks import complain, held_up
 from ._notes import Event, Notes
 from ._options import Options
 from ._peer import Peer
@@ -22,17 +24,9 @@ from ._reply import Reply
 from ._scope import View
 from ._session import AsyncSession, Session
 
-__all__ = ["Base", "LeakWarning", "TeardownError"]
+__all__ = ["Base"]
 
 S = TypeVar("S", Session, AsyncSession)
-
-
-class LeakWarning(UserWarning):
-    """A client still held a connection open when the server was stopped."""
-
-
-class TeardownError(FastechoError, AssertionError):
-    """The server could not be stopped in `teardown_timeout`, or, with `leak="error"`, clients held connections open."""
 
 
 class _Peer(Peer):
@@ -55,17 +49,22 @@ class Base(View[S], Generic[S]):
         self._started = 0.0
         self._armed: tuple[Armed, ...] = ()
         self._running = False
+        self._stopping = threading.RLock()
         self._excused = False
         """Something else has failed, and whoever is left is so because of that."""
 
     def _start(self) -> None:
         if self._started:
             raise RuntimeError("the server was started before")
-        self._started = time.monotonic()
         self._peer = _Peer(self._options, self._kind)
+        self._started = time.monotonic()
         self._running = True
         if self._options.faults:
-            self._armed = arm_all(self._peer, self._options.faults)
+            try:
+                self._armed = arm_all(self._peer, self._options.faults)
+            except BaseException:
+                self._stop(None)
+                raise
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.url if self._started else 'not started'}>"
@@ -126,6 +125,12 @@ class Base(View[S], Generic[S]):
     def _name(self) -> Any:
         return self._live().listening.names[0]
 
+    def _serving(self) -> _Peer:
+        peer = self._live()
+        if peer.over:
+            raise RuntimeError("the server was stopped")
+        return peer
+
     def _live(self) -> _Peer:
         if not self._started:
             raise RuntimeError("the server has not been started")
@@ -147,39 +152,57 @@ class Base(View[S], Generic[S]):
 
     @reply.setter
     def reply(self, reply: Reply) -> None:
-        self._live().call(self._peer.set_reply, reply)
+        self._serving().call(self._peer.set_reply, reply)
 
-    def down(self) -> None:
-        """Refuse connections, as a server that is not running does; the port stays reserved. `up` ends it."""
-        self._live().call(self._peer.down)
+    def down(self) -> AbstractContextManager[None]:
+        """Refuse connections, as a server that is not running does; the port stays reserved. `up` ends it, or the end
+        of a block: `with server.down():`."""
+        self._serving().call(self._peer.down)
+        return self._until_up()
 
     def up(self) -> None:
         """Serve again, at the same address, after `down` or `blackhole`."""
-        self._live().call(self._peer.up)
+        self._serving().call(self._peer.up)
 
-    def blackhole(self) -> None:
-        """Answer no SYN and read from no connection, as behind a firewall that drops, until `up`. (UNIX sockets know no
-        SYN: connections to them succeed and are not served.)"""
-        self._live().call(self._peer.blackhole)
+    def blackhole(self) -> AbstractContextManager[None]:
+        """Answer no SYN and read from no connection, as behind a firewall that drops, until `up` or the end of a block.
+        (UNIX sockets know no SYN: connections to them succeed and are not served.)"""
+        self._serving().call(self._peer.blackhole)
+        return self._until_up()
+
+    def _up_again(self) -> None:
+        if not self._peer.over:
+            self.up()
+
+    def _until_up(self) -> AbstractContextManager[None]:
+        back = ExitStack()
+        back.callback(self._up_again)
+        return back  # type: ignore[return-value]
 
     def close_all(self, how: str = "fin") -> None:
         """End all open connections: `"fin"`, after what is due to them, or `"reset"`."""
         if how not in ("fin", "reset"):
             raise ConfigError("how", how, "must be fin or reset")
-        self._live().call(self._peer.close_all, how)
+        self._serving().call(self._peer.close_all, how)
 
     # -- faults ------------------------------------------------------------------------------------------------
 
-    def fault(self, *faults: Fault | str, must_fire: bool = True) -> Arming:
+    @overload
+    def fault(self, fault: Fault | str, /, *, must_fire: bool = True) -> Arming[Armed]: ...
+    @overload
+    def fault(self, *faults: Fault | str, must_fire: bool = True) -> Arming[tuple[Armed, ...]]: ...
+    def fault(self, *faults: Fault | str, must_fire: bool = True) -> Arming[Any]:
         """Arm faults for the connections made inside a block: `with server.fault(Fault.reset(after_out=17)) as armed:`.
 
         At the end of the block one that took effect on no connection raises FaultNotFired, unless `must_fire` is False.
         """
-        return Arming(self._live(), faults, must_fire)
+        return Arming(self._serving(), faults, must_fire)
 
     def arm(self, fault: Fault | str, must_fire: bool = True) -> Armed:
         """Arm a fault for the connections made from now on, until `disarm`. `check_fired` looks at those that must."""
-        (armed,) = arm_all(self._live(), (fault,))
+        if len(read(self._serving(), (fault,))) != 1:
+            raise ConfigError("fault", fault, "must be one fault")
+        (armed,) = arm_all(self._peer, (fault,))
         if must_fire:
             self._armed = (*self._armed, armed)
         return armed
@@ -190,7 +213,23 @@ class Base(View[S], Generic[S]):
 
     def check_fired(self) -> None:
         """Raise FaultNotFired if a fault of `faults=`, or one armed by `arm`, has taken effect on no connection."""
+        __tracebackhide__ = True
         check_fired(self._live(), self._armed)
+
+    def take_failures(self) -> list[str]:
+        """The same as text, once: for a server that many tests share."""
+        failures = self._live().failures()
+        self._peer.errors.clear()
+        return list(map(str, failures))
+
+    def settle(self) -> None:
+        """Let what clients have sent be read and answered, for at most a second."""
+        self._live().finish_soon(self._peer.until_idle(LAST_BYTES))
+
+    def check_failures(self) -> None:
+        """Raise what `reply` or a `where` has raised: it happened on the server's thread, where no test sees it."""
+        __tracebackhide__ = True
+        self._live().raise_failure()
 
     @property
     def fault_log(self) -> tuple[str, ...]:
@@ -210,22 +249,36 @@ class Base(View[S], Generic[S]):
     def _shut(self, timeout: float) -> Coroutine[Any, Any, list[Notes]]:
         return self._peer.shut(timeout / 2)
 
-    def _stopped(self, left: Iterable[Notes]) -> tuple[S, ...]:
-        lines = [waits_for(notes) for notes in left]
+    def _stopped(self, left: Sequence[Notes]) -> tuple[S, ...]:
         self._left = tuple(map(self._kind, left))
-        if lines and not self._excused and self._options.leak != "ignore":
-            text = f"{len(lines)} connection(s) left open on {self.url}:\n  " + "\n  ".join(lines[:20])
-            if self._options.leak == "error":
-                raise TeardownError(text)
-            warnings.warn(LeakWarning(text), stacklevel=4)
+        if not self._excused:
+            complain(left, self.url, self._options.leak)
         return self._left
 
-    def _held_up(self, timeout: float) -> TeardownError:
-        left = [waits_for(notes) for notes in tuple(self._peer.open)]
-        who = "; ".join(left) or "none"
-        return TeardownError(f"not stopped within {timeout:g} s: {_loop.HELD_UP}; left open: {who}")
-
     def _may_stop(self) -> bool:
-        """Once, and not in a forked child, which has none of it."""
+        """Once, not in a forked child, which has none of it, and not on the thread that has to do it."""
+        if self._running and self._peer.is_called_from_loop:
+            raise RuntimeError("a reply or a where() cannot stop the server: it would wait for itself")
         running, self._running = self._running, False
         return running and not self._peer.forked
+
+    def _stop(self, timeout: float | None) -> tuple[S, ...]:
+        with self._stopping:  # a second thread that stops it returns when it is stopped
+            return self._stop_once(timeout)
+
+    def _stop_once(self, timeout: float | None) -> tuple[S, ...]:
+        if not self._may_stop():
+            return self._left
+        patience = self._patience(timeout)
+        latest = time.monotonic() + patience
+        future: concurrent.futures.Future[list[Notes]] | None = None
+        try:
+            if _loop.resident().call(self._peer.shut_at_once, timeout=patience):
+                return self._left
+            future = _loop.resident().submit(self._shut(patience))
+            return self._stopped(future.result(latest - time.monotonic()))
+        except (TimeoutError, concurrent.futures.TimeoutError):
+            if future is None:
+                _loop.resident().submit(self._shut(patience))  # when its thread comes to it
+            self._peer.listening.refuse()
+            raise held_up(patience, tuple(self._peer.open)) from None

@@ -51,6 +51,9 @@ def exactly(peer: Peer, which: Which, count: int) -> Condition[bool]:
 
 
 def received(peer: Peer, which: Which, wanted: Wanted) -> Condition[bytes]:
+    if isinstance(wanted, str):
+        raise TypeError(f"{wanted!r}: must be bytes, a number of bytes, or a function of bytes, not str")
+
     def check() -> bytes | None:
         if isinstance(wanted, int):
             return _received(which()) if _total(which()) >= wanted else None
@@ -73,6 +76,10 @@ def received(peer: Peer, which: Which, wanted: Wanted) -> Condition[bytes]:
 
 
 def received_exactly(peer: Peer, which: Which, expected: bytes) -> Condition[bool]:
+    if not isinstance(expected, (bytes, bytearray, memoryview)):
+        raise TypeError(f"{expected!r}: must be bytes, not {type(expected).__name__}")
+    expected = bytes(expected)
+
     def wrong() -> AssertionError:
         notes = which()
         chunks = notes[0].record.chunks(0) if len(notes) == 1 else ()
@@ -127,6 +134,8 @@ def idle(peer: Peer) -> Condition[bool]:
 def waits_for(notes: Notes) -> str:
     """One line for a connection that is still open: who it is, what went over it, whose turn it is."""
     turn = "its client has sent FIN" if notes.half_closed_at is not None else "its client has not closed it"
+    if notes.due:
+        turn = f"its client has not taken {notes.due} bytes that are due to it"
     return f"{_went(notes)}; {turn}"
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextlib
 import os
 import threading
 from collections.abc import Callable, Coroutine
@@ -26,8 +27,13 @@ class Forkable(Protocol):
     def clean_up(self) -> None:
         """At the end of the interpreter: remove what would stay behind."""
 
+    async def shut(self, patience: float) -> object:
+        """Stop."""
+
 
 HELD_UP = "the loop's thread is held up: a reply, or a where(), does not return"
+
+_LAST_SECONDS = 1.0
 
 fork_guard = threading.RLock()
 """Held over a fork, and by the loop's thread while it has descriptors that no server knows yet."""
@@ -50,6 +56,10 @@ class Resident:
             self.loop.run_forever()
         finally:
             self.loop.close()
+
+    @property
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
 
     @property
     def is_current_thread(self) -> bool:
@@ -97,7 +107,7 @@ def resident() -> Resident:
     """The loop thread of this process."""
     global _resident
     with fork_guard:
-        if _resident is None:
+        if _resident is None or not _resident.is_alive:
             _resident = Resident()
         return _resident
 
@@ -127,10 +137,13 @@ def _after_in_child() -> None:
 
 @atexit.register
 def _at_exit() -> None:
-    if _resident is not None:
-        _resident.stop()
-    for server in _servers:
+    if _resident is None or not _resident.is_alive:
+        return
+    for server in tuple(_servers):
+        with contextlib.suppress(Exception):  # nobody is left to be told
+            _resident.submit(server.shut(0.0)).result(_LAST_SECONDS)
         server.clean_up()
+    _resident.stop()
 
 
 if hasattr(os, "register_at_fork"):

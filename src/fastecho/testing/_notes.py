@@ -6,10 +6,11 @@ import contextlib
 import os
 import select
 import socket
+import struct
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from ._record import Record
+from ._record import Record, Steering
 
 if TYPE_CHECKING:
     from .._faulty import Armed
@@ -48,6 +49,7 @@ class Driver(Protocol):
     def finish(self) -> None: ...
     def shutdown_write(self) -> None: ...
     def idle(self) -> bool: ...
+    def due(self) -> int: ...
 
 
 class Notes:
@@ -60,11 +62,20 @@ class Notes:
         self.cause: str | None = None
         self.tls: str | None = None
         self.half_closed_at: float | None = None
-        self.fired_events: list[Event] = []
+        self._events: list[Event] = []
         self.faults: list[str] = []
+        self.faults_fired: list[str] = []
         self.by_order: str | None = None
         """Who ended it, where that was neither the peer nor a time-out: "test" or "server_stopped"."""
         self.driver: Driver | None = None
+        self.due = 0
+        """Bytes that its client had not taken when the server was stopped."""
+        self.serial = 0
+        """Over all lives of the server, which `reset` begins anew."""
+        self.paused = False
+        """By the test itself."""
+        self.session: object = None
+        """What tests get to see of this."""
         self._connection: socket.socket | None = connection
         self._inode = os.fstat(connection.fileno()).st_ino
 
@@ -76,8 +87,12 @@ class Notes:
     def sent(self, data: bytes) -> None:
         self.record.sent(data)
 
+    def answer(self, data: bytes) -> bytes:
+        return self.peer.responder.respond(data, self.session)
+
     def secured(self, version: str) -> None:
         self.tls = version
+        self._happened(f"TLS handshake done: {version}")
 
     def peer_closed(self) -> None:
         if self.half_closed_at is None:
@@ -87,15 +102,21 @@ class Notes:
     def fired(self, armed: Armed, offset: int, direction: str, count: int) -> None:
         what = str(armed.fault)
         self.faults.append(f"connection {self.index}: {what} at {direction} {offset}")
-        event = Event(time.monotonic(), self.index, direction, offset, b"", count, f"fault {what}")
-        self.fired_events.append(event)
+        self.faults_fired.append(what)
+        self._happened(f"fault {what}", direction, offset, count)
         self.peer.watch.tell()
 
     def failed(self, error: BaseException) -> None:
         self.peer.errors.append((self.index, error))
+        self._happened(f"reply or where() raised {type(error).__name__}: {error}")
         self.peer.watch.tell()
 
+    def _happened(self, what: str, direction: str = "", offset: int = 0, size: int = 0) -> None:
+        self._events.append(Event(time.monotonic(), self.index, direction, offset, b"", size, what))
+
     def closed(self, cause: str) -> None:
+        if cause == "reset" and self.tls is None and not self.faults and self.peer.config.tls_cert is not None:
+            cause = "tls_handshake"  # it failed, or the client was gone before
         self.cause = self.by_order or cause
         self.closed_at = time.monotonic()
         self.driver = self._connection = None
@@ -110,11 +131,19 @@ class Notes:
         poll.register(descriptor, getattr(select, "POLLRDHUP", 0))
         return bool(poll.poll(0))
 
-    def hang_up(self) -> None:
-        """For one whose TLS handshake is under way: it fails at once."""
-        if self._connection is not None:
-            with contextlib.suppress(OSError):
-                self._connection.shutdown(socket.SHUT_RDWR)
+    @property
+    def is_shaking(self) -> bool:
+        """In a TLS handshake of the loop's, where there is no session yet that could be steered."""
+        return self.peer.config.tls_cert is not None and self.tls is None and isinstance(self.driver, Steering)
+
+    def reset(self) -> None:
+        """RST, at once."""
+        if self.is_shaking and self._connection is not None:
+            with contextlib.suppress(OSError):  # the loop sees an EOF, which the client does not, and closes
+                self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                self._connection.shutdown(socket.SHUT_RD)
+        elif self.driver is not None:
+            self.driver.reset()
 
     def close_copy(self) -> None:
         """In a forked child: close its copy of the connection, unless that number is another file's by now."""
@@ -135,7 +164,7 @@ class Notes:
             for offset, size, when in self.record.chunks(direction):
                 found.append(Event(when, self.index, name, offset, data[at : at + min(size, _PREVIEW)], size, what))
                 at += size
-        found += self.fired_events
+        found += self._events
         if self.half_closed_at is not None:
             found.append(Event(self.half_closed_at, self.index, "", 0, b"", 0, "FIN of the peer"))
         if self.closed_at is not None:

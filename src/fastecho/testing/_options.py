@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import Any
 
@@ -52,7 +52,7 @@ class Options:
 
 def settle(
     config: ServerConfig | None,
-    options: dict[str, Any],
+    more: dict[str, Any],
     family: str,
     tls: Any,
     reply: Reply,
@@ -70,10 +70,14 @@ def settle(
     for name, value in (("timeout", timeout), ("teardown_timeout", teardown_timeout)):
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 86400:
             raise ConfigError(name, value, "must be a number of seconds above 0")
-    if isinstance(record_limit, bool) or not isinstance(record_limit, int) or record_limit < 0:
-        raise ConfigError("record_limit", record_limit, "must be a number of bytes, 0 or more")
+    if isinstance(record_limit, bool) or not isinstance(record_limit, int) or not 0 <= record_limit <= 1 << 40:
+        raise ConfigError("record_limit", record_limit, "must be a number of bytes between 0 and 1 TiB")
+    beside = "config" if config is not None else next((name for name in ("host", "unix") if name in more), None)
+    if family != "tcp" and beside is not None:
+        raise ConfigError("family", family, f"must be left out beside {beside}, which says where to listen")
     check_reply(reply)
-    given = {**_tls_options(tls), **options}
+    _check_names(more)
+    given = {**_tls_options(tls), **more}
     needs_folder = family == "unix" and config is None and "unix" not in given
     if config is not None:
         if given:
@@ -89,6 +93,17 @@ def settle(
     if faults:
         config = replace(config, fault=(*config.fault, *faults))
     return Options(config, reply, config.fault, timeout, teardown_timeout, record_limit, leak, needs_folder)
+
+
+def _check_names(given: dict[str, Any]) -> None:
+    known = [option.name for option in options()] if given else []
+    for name in given:
+        if name not in known:
+            import difflib
+
+            known += [field.name for field in fields(Options)] + ["family", "tls"]
+            close = difflib.get_close_matches(name, known, 1)
+            raise TypeError(f"echo_server() has no option {name}" + (f"; did you mean {close[0]}?" if close else ""))
 
 
 def _check_here(given: dict[str, Any]) -> None:

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 from .._accept import Take
 from .._faulty import Armed, Armory, FaultySession
-from .._sockets import bind
 from .._tls import server_context
 from ..server import EchoServer
 from . import _loop
@@ -25,6 +24,7 @@ from ._asking import Asked
 from ._listening import Listening
 from ._notes import Notes
 from ._options import Options
+from ._ports import bind_by_number, of_reserved
 from ._record import Record, RecordingGroup, RecordingSession, Steering
 from ._reply import Reply, Responder
 
@@ -43,11 +43,15 @@ class Peer(Asked, EchoServer):
     def __init__(self, options: Options) -> None:
         """In the thread of the caller: bound and listening when this returns."""
         config, self._folder = options.config, None
+        context = server_context(config)
         if options.needs_folder:
             self._folder = tempfile.mkdtemp(prefix="fastecho-")
             config = replace(config, unix=os.path.join(self._folder, "socket"))
-        context = server_context(config)
-        EchoServer.__init__(self, config, listeners=bind(config))
+        try:
+            EchoServer.__init__(self, config, listeners=bind_by_number(config))
+        except BaseException:
+            self.clean_up()
+            raise
         Asked.__init__(self, options.timeout)
         assert self._listeners is not None
         self.options = options
@@ -57,7 +61,7 @@ class Peer(Asked, EchoServer):
         self.armory = Armory(options.config.seed)
         self._frozen: list[Notes] = []
         self.responder = Responder(options.reply)
-        self._tickets = 0
+        self._tickets = self.serials = 0
         self.over = False
         _loop.register(self)
         self._thread.post(self._begin, context)
@@ -82,15 +86,19 @@ class Peer(Asked, EchoServer):
     def _take(self, connection: socket.socket, name: Any) -> RecordingSession | None:
         group = self._group
         assert isinstance(group, RecordingGroup)
+        of_reserved(connection)
         record = Record(self.watch, self.options.record_limit)
         notes = Notes(self, self._tickets, name, connection, record)
+        notes.serial = self.serials
         self._tickets += 1
+        self.serials += 1
         self.notes.append(notes)
         self.open[notes] = None
         chosen = []
+        notes.session = self.seen(notes)
         try:
-            chosen = self.armory.choose(self._tickets, self.seen(notes))
-        except Exception as error:  # of a test's own `where`
+            chosen = self.armory.choose(self._tickets, notes.session)
+        except BaseException as error:  # of a test's own `where`
             notes.failed(error)
         if not chosen:
             session = group.recorded(record, notes)
@@ -104,7 +112,7 @@ class Peer(Asked, EchoServer):
             context=self._context,
             observer=notes,
             banner=self.responder.banner,
-            reply=self.responder.respond,
+            reply=notes.answer,
         )
         notes.driver = faulty
         faulty.start()
@@ -120,10 +128,11 @@ class Peer(Asked, EchoServer):
         self.watch.tell()
 
     def set_reply(self, reply: Reply) -> None:
+        self.accept_all()  # a greeting is for those who connect from now on
         self.responder.set(reply)
         group = self._group
         if isinstance(group, RecordingGroup):
-            group.answer_with(self.responder.or_none(), self.responder.banner)
+            group.answer_with(self.responder.echoes, self.responder.banner)
 
     # -- faults ------------------------------------------------------------------------------------------------
 
@@ -165,11 +174,15 @@ class Peer(Asked, EchoServer):
                 notes.driver.pause()
 
     def up(self) -> None:
-        self.listening.up(self._armed_faults())
+        self.listening.up(self._armed_faults(), self._group is not None and self._group.full)
         for notes in self._frozen:
-            if notes.driver is not None:
+            if notes.driver is not None and not notes.paused:
                 notes.driver.resume()
         self._frozen = []
+
+    def _accept_while_there_is_room(self, full: bool) -> None:
+        if full or self.listening.serves:
+            super()._accept_while_there_is_room(full)
 
     # -- the end -----------------------------------------------------------------------------------------------
 
@@ -178,26 +191,29 @@ class Peer(Asked, EchoServer):
         for notes in tuple(self.open):
             if notes.driver is not None:
                 notes.by_order = notes.by_order or "test"
-                (notes.driver.reset if how == "reset" else notes.driver.finish)()
+                (notes.reset if how == "reset" else notes.driver.finish)()
         self._end_handshakes()
 
     def _end_handshakes(self) -> None:
         """A session that has not begun cannot end."""
         for notes in self.open if self._context is not None else ():
-            if notes.tls is None:
-                notes.hang_up()
+            if notes.is_shaking:
+                notes.reset()
 
     async def start_over(self) -> None:
-        """As it was after the start."""
+        """As it was after the start. Whoever connects meanwhile is the first connection of the new life."""
         self.up()
         self.close_all("reset")
-        await self._none_open(time.monotonic() + self.timeout)
+        before = tuple(self.open)
         self.armory = Armory(self.config.seed)
+        for fault in self.options.faults:
+            self.armory.arm(fault, 0)
+        self._fit_windows()
         self.set_reply(self.options.reply)
         self.notes, self.errors, self._tickets = [], [], 0
-        for fault in self.options.faults:
-            self.arm(fault)
-        self._fit_windows()
+        latest = time.monotonic() + self.timeout
+        while any(notes.closed_at is None for notes in before) and time.monotonic() < latest:
+            await asyncio.sleep(0)
 
     async def shut(self, patience: float) -> list[Notes]:
         """Stop; who was left, because its client had not closed. They are reset, the others may end in peace."""
@@ -207,11 +223,13 @@ class Peer(Asked, EchoServer):
         for notes in left:
             if notes.driver is not None:
                 notes.by_order = notes.by_order or "server_stopped"
-                notes.driver.reset()
+                notes.due = notes.driver.due()
+                notes.reset()
         self._end_handshakes()
         await self._none_open(time.monotonic() + patience, while_busy=True)
         await self.close(drain=False)
         self._forget()
+        self.watch.tell()
         return left
 
     def shut_at_once(self) -> bool:
@@ -230,6 +248,7 @@ class Peer(Asked, EchoServer):
         self._release()
 
     def _forget(self) -> None:
+        self.finished = True
         self.clean_up()
         _loop.forget(self)
 

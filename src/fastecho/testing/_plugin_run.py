@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +14,12 @@ from .._parse import Choice, Integer, Kind, Seconds, Size
 from ..config import ServerConfig
 from ..config import options as config_options
 from ..errors import FastechoError
-from ..faults import Fault
 from ._options import derive_seed
-from ._server import Server, echo_server
+from ._server import AsyncServer, Server, aecho_server, echo_server
 
 __all__ = ["Run", "fail_plainly", "node_id", "session_server"]
+
+AnyServer = Server | AsyncServer
 
 _SECONDS = Seconds(0.001, 86400.0)
 _DEFAULTS = pytest.StashKey[dict[str, Any]]()
@@ -113,7 +114,7 @@ class Run:
     """One run of one test."""
 
     def __init__(self, item: pytest.Item) -> None:
-        self.servers: list[tuple[str, Server]] = []
+        self.servers: list[tuple[str, AnyServer]] = []
         """Each with the name of its fixture; also those that are stopped already."""
         with fail_plainly():
             self._defaults = defaults(item.config)
@@ -125,25 +126,29 @@ class Run:
     @contextmanager
     def marked_server(self) -> Iterator[Server]:
         """The server that the marker describes."""
-        options = self._options(self._marker.options)
-        excused = () if self._marker.must_fire else options.pop("faults", ())
-        with fail_plainly("@pytest.mark.fastecho"), ExitStack() as ending:
-            server = echo_server(**options).start()
-            ending.callback(server.stop)
-            for fault in (excused,) if isinstance(excused, (str, Fault)) else excused:
-                server.arm(fault, must_fire=False)
-            ending.pop_all()
+        with fail_plainly("@pytest.mark.fastecho"):
+            server = echo_server(**self._options(self._marker.options)).start()
         with self._kept("fastecho_server", server):
             yield server
 
     @contextmanager
+    def marked_aserver(self) -> Iterator[AsyncServer]:
+        """The same, for asyncio."""
+        with fail_plainly("@pytest.mark.fastecho"):
+            server = aecho_server(**self._options(self._marker.options)).start_here()
+        with self._kept("fastecho_aserver", server):
+            yield server
+
+    @contextmanager
     def factory(self) -> Iterator[Callable[..., Server]]:
-        """What is for the test as a whole in its marker (the seed, leaks) holds for these servers too."""
-        shared = {name: value for name, value in self._marker.options.items() if name == "leak"}
+        """What the marker says holds for these servers, unless they are told otherwise."""
+        marked = dict(self._marker.options)
         with ExitStack() as ending:
 
             def make(config: ServerConfig | None = None, **options: Any) -> Server:
-                given = {**shared, **options} if config is None else {**shared, **options, "config": config}
+                given = {**marked, **options}
+                if config is not None:
+                    given = {"leak": marked.get("leak", self._defaults["leak"]), **options, "config": config}
                 server = echo_server(**self._options(given)).start()
                 ending.enter_context(self._kept("fastecho_server_factory", server))
                 return server
@@ -155,8 +160,10 @@ class Run:
         broken = []
         for _, server in self.servers:
             try:
-                _check_fired(server)
-            except (AssertionError, TimeoutError) as error:
+                server.check_failures()
+                if self._marker.must_fire:
+                    _check_fired(server)
+            except (AssertionError, RuntimeError, TimeoutError) as error:
                 broken.append(str(error))
         if self._marker.expect_connections is not None and not broken:
             broken += self._unexpected(self._marker.expect_connections)
@@ -182,22 +189,27 @@ class Run:
         return derive_seed(self._base, f"{self._id}#{number}" if number else self._id)
 
     @contextmanager
-    def _kept(self, name: str, server: Server) -> Iterator[None]:
+    def _kept(self, name: str, server: AnyServer) -> Iterator[None]:
         self.servers.append((name, server))
         try:
             yield
         finally:
-            with fail_plainly(f"{name} {server.url}"):
-                server.stop()
+            _stop(name, server)
 
 
-def _check_fired(server: Server) -> None:
+def _stop(name: str, server: AnyServer) -> None:
+    with fail_plainly(f"{name} {server.url}"):
+        if isinstance(server, AsyncServer):
+            server.stop_here()
+        else:
+            server.stop()
+
+
+def _check_fired(server: AnyServer) -> None:
     try:
         server.check_fired()
     except AssertionError:
-        # What a client has sent may not have been read yet.
-        with suppress(TimeoutError):
-            server.wait_idle()
+        server.settle()  # what a client has sent may not have been read yet
         server.check_fired()
 
 
@@ -209,4 +221,4 @@ def session_server(config: pytest.Config) -> Iterator[Server]:
     try:
         yield server
     finally:
-        server.stop()
+        _stop("fastecho_session_server", server)

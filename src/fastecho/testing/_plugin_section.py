@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pytest
 
     from ._notes import Event
-    from ._plugin_run import Run
+    from ._plugin_run import AnyServer, Run
     from ._server import Server
 
 __all__ = ["section"]
@@ -47,14 +47,14 @@ def _from_here(item: pytest.Item) -> str:
     return os.path.relpath(config.rootpath / path, config.invocation_params.dir) + colons + rest
 
 
-def _events(server: Server) -> list[Event]:
+def _events(server: AnyServer) -> list[Event]:
     try:
         return server.events()
     except Exception:  # a server that is held up must not cost the report of the test that held it up
         return []
 
 
-def _of_server(name: str, server: Server, events: list[Event], began: float) -> Iterator[str]:
+def _of_server(name: str, server: AnyServer, events: list[Event], began: float) -> Iterator[str]:
     yield f"{name} at {server.url}, seed {server.seed}"
     if not events:
         yield "  nothing happened"

@@ -47,6 +47,7 @@ cdef class RecordingSession(EchoSession):
     cdef object view                # the Session that users see: told of made, peer_closed, failed, closed
     cdef list early                 # what a test wants of it before it begins; None once it has begun
     cdef list stash                 # read although paused
+    cdef bytes banner               # the greeting that was in force when it was accepted
     cdef bint held                  # a test has paused its reading
     cdef bint half                  # a test has had the FIN sent: reads on without a bound
 
@@ -57,5 +58,5 @@ cdef class RecordingSession(EchoSession):
 
 
 cdef class RecordingGroup(SessionGroup):
-    cdef object reply               # None: echo; else called with what was received
+    cdef bint echoes                # else the view is asked for the answer
     cdef bytes banner

@@ -1,7 +1,7 @@
 """Recordings, and the session that makes them. The plain session knows nothing of it."""
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 from typing_extensions import Buffer, disjoint_base
 
@@ -10,6 +10,7 @@ from .._session import EchoSession, SessionGroup
 class View(Protocol):
     """Who is told what becomes of a connection; on the loop's thread."""
 
+    def answer(self, data: bytes) -> bytes: ...
     def secured(self, version: str) -> None: ...
     def peer_closed(self) -> None: ...
     def failed(self, error: BaseException) -> None: ...
@@ -57,6 +58,8 @@ class Steering:
     def reset(self) -> None: ...
     def finish(self) -> None: ...
     def shutdown_write(self) -> None: ...
+    def due(self) -> int:
+        """Bytes that the client's side has not acknowledged."""
     def idle(self) -> bool:
         """Nothing is under way: neither to the peer nor, unless reading is paused, from it."""
 
@@ -64,7 +67,7 @@ class Steering:
 class RecordingGroup(SessionGroup):
     """The group whose members are `RecordingSession`s."""
 
-    def answer_with(self, reply: Callable[[bytes], Any] | None, banner: bytes, /) -> None:
-        """Answer what is received from now on with `reply` of it (None: the echo), greet with `banner`."""
+    def answer_with(self, echoes: bool, banner: bytes, /) -> None:
+        """Echo what is received from now on, or answer as each one's view says; greet with `banner`."""
     def recorded(self, record: Record, view: View, /) -> RecordingSession:
         """A session that records into `record`."""

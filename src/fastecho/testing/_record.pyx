@@ -15,8 +15,6 @@ from .._sys cimport FE_SEND_FLAGS, fe_monotonic, fe_readable, fe_would_block, se
 cdef enum:
     IN = 0
     OUT = 1
-    BYTES_A_CHUNK = 16      # the limit of the chunks, by that of the bytes
-    CHUNKS = 1024           # and the least of it
 
 
 cdef class Watch:
@@ -55,7 +53,7 @@ cdef class Record:
         cdef Stream* stream = &self.streams[direction]
         if size <= 0:
             return 0
-        if stream.length < self.limit and stream.count < self.limit // BYTES_A_CHUNK + CHUNKS:
+        if stream.length < self.limit:
             self.keep(stream, data, min(size, <Py_ssize_t>(self.limit - stream.length)))
         stream.total += size
         if self.watch.waiting:
@@ -122,7 +120,7 @@ cdef class RecordingSession(EchoSession):
             self.stash.append(slot.data[:size])
             return self.pause()
         self.record.add(IN, slot.data, size)
-        if self.state == OPEN and (<RecordingGroup>self.group).reply is not None:
+        if self.state == OPEN and not (<RecordingGroup>self.group).echoes:
             return self.answer(slot.data, size)
         EchoSession.process(self, slot, size)
         return self.record.add(OUT, slot.data, self.sent - before)
@@ -130,12 +128,11 @@ cdef class RecordingSession(EchoSession):
     cdef int answer(self, const unsigned char* data, Py_ssize_t size) except -1:
         cdef Py_ssize_t due = scan(self.shared.pattern, &self.scan_state, data, size)
         cdef bint ended = due >= 0
-        cdef object reply = (<RecordingGroup>self.group).reply
         if not ended:
             due = size
         try:
-            self.push(bytes(reply(data[:due])))
-        except Exception as error:      # of the test's own code
+            self.push(self.view.answer(data[:due]))
+        except BaseException as error:  # of the test's own code
             self.view.failed(error)
             return self.reset(ERROR)
         if self.state != OPEN:
@@ -185,7 +182,7 @@ cdef class RecordingSession(EchoSession):
     cdef int begin_open(self) except -1:
         cdef list early = self.early
         self.early = None
-        self.push((<RecordingGroup>self.group).banner)
+        self.push(self.banner)
         for method, arguments in early:
             method(*arguments)
         return 0
@@ -263,12 +260,19 @@ cdef class Steering:
             self.session.reset(FAULT)
 
     def finish(self):
-        if not self.later(self.finish) and self.session.state == OPEN:
-            self.session.finish(FAULT)
+        self.session.half = False
+        self.end()
 
     def shutdown_write(self):
         self.session.half = True
-        self.finish()
+        self.end()
+
+    def end(self):
+        if not self.later(self.end) and self.session.state == OPEN:
+            self.session.finish(FAULT)
+
+    def due(self):
+        return self.session.outstanding() if self.session.transport is not None else 0
 
     def idle(self):
         """Nothing is under way: neither to the peer nor, unless reading is paused, from it."""
@@ -280,8 +284,8 @@ cdef class Steering:
 
 
 cdef class RecordingGroup(SessionGroup):
-    def answer_with(self, reply, bytes banner):
-        self.reply = reply
+    def answer_with(self, bint echoes, bytes banner):
+        self.echoes = echoes
         self.banner = banner
 
     def recorded(self, Record record, view):
@@ -289,9 +293,6 @@ cdef class RecordingGroup(SessionGroup):
         session.record = record
         session.view = view
         session.early = []
+        session.banner = self.banner
         session.stash = []
         return session
-
-    def close(self):
-        SessionGroup.close(self)
-        self.reply = None

@@ -65,40 +65,49 @@ class Scope(View[Session]):
 
     def wait_connections(self, n: int) -> tuple[Session, ...]:
         """Wait until at least `n` connections were made; all of them."""
+        __tracebackhide__ = True
         self._peer.wait(conditions.connections(self._peer, self._notes, n))
         return self.connections
 
     def wait_received(self, what: conditions.Wanted) -> bytes:
         """Wait until so many bytes, these bytes, or bytes for which a predicate holds have been received, on all
         connections together, one after another; what was received."""
+        __tracebackhide__ = True
         return self._peer.wait(conditions.received(self._peer, self._notes, what))
 
     def wait_closed(self) -> None:
         """Wait until every connection has ended."""
+        __tracebackhide__ = True
         self._peer.wait(conditions.all_closed(self._peer, self._notes))
 
     def wait_idle(self) -> None:
         """Wait until nothing is under way: all that came is answered, and acknowledged by the clients' side."""
+        __tracebackhide__ = True
         self._peer.wait(conditions.idle(self._peer))
 
     def assert_connections(self, n: int) -> None:
         """Assert that exactly `n` connections were made; waits for those that are to come."""
+        __tracebackhide__ = True
         self._peer.wait(conditions.exactly(self._peer, self._notes, n))
 
     def assert_no_connections(self) -> None:
         """Assert that nobody has connected."""
+        __tracebackhide__ = True
         self.assert_connections(0)
 
     def assert_all_closed(self) -> None:
         """Assert that every connection ends."""
+        __tracebackhide__ = True
         self._peer.wait(conditions.all_closed(self._peer, self._notes, AssertionError))
 
     def assert_received(self, expected: bytes) -> None:
         """Assert that these bytes and no others have been received, on all connections together, one after another."""
+        __tracebackhide__ = True
         self._peer.wait(conditions.received_exactly(self._peer, self._notes, expected))
 
     def assert_sent_in(self, chunks: int) -> None:
         """Assert that what was sent went out in so many pieces; waits until nothing is under way."""
+        __tracebackhide__ = True
         self._peer.wait(conditions.sent_in(self._peer, self._notes, chunks))
 
 
@@ -109,40 +118,49 @@ class AsyncScope(View[AsyncSession]):
 
     async def wait_connections(self, n: int) -> tuple[AsyncSession, ...]:
         """Wait until at least `n` connections were made; all of them."""
+        __tracebackhide__ = True
         await self._peer.await_(conditions.connections(self._peer, self._notes, n))
         return self.connections
 
     async def wait_received(self, what: conditions.Wanted) -> bytes:
         """Wait until so many bytes, these bytes, or bytes for which a predicate holds have been received, on all
         connections together, one after another; what was received."""
+        __tracebackhide__ = True
         return await self._peer.await_(conditions.received(self._peer, self._notes, what))
 
     async def wait_closed(self) -> None:
         """Wait until every connection has ended."""
+        __tracebackhide__ = True
         await self._peer.await_(conditions.all_closed(self._peer, self._notes))
 
     async def wait_idle(self) -> None:
         """Wait until nothing is under way: all that came is answered, and acknowledged by the clients' side."""
+        __tracebackhide__ = True
         await self._peer.await_(conditions.idle(self._peer))
 
     async def assert_connections(self, n: int) -> None:
         """Assert that exactly `n` connections were made; waits for those that are to come."""
+        __tracebackhide__ = True
         await self._peer.await_(conditions.exactly(self._peer, self._notes, n))
 
     async def assert_no_connections(self) -> None:
         """Assert that nobody has connected."""
+        __tracebackhide__ = True
         await self.assert_connections(0)
 
     async def assert_all_closed(self) -> None:
         """Assert that every connection ends."""
+        __tracebackhide__ = True
         await self._peer.await_(conditions.all_closed(self._peer, self._notes, AssertionError))
 
     async def assert_received(self, expected: bytes) -> None:
         """Assert that these bytes and no others have been received, on all connections together, one after another."""
+        __tracebackhide__ = True
         await self._peer.await_(conditions.received_exactly(self._peer, self._notes, expected))
 
     async def assert_sent_in(self, chunks: int) -> None:
         """Assert that what was sent went out in so many pieces; waits until nothing is under way."""
+        __tracebackhide__ = True
         await self._peer.await_(conditions.sent_in(self._peer, self._notes, chunks))
 
 
@@ -155,12 +173,15 @@ class _Block:
         self._end: int | None = None
 
     def _notes(self) -> Sequence[Notes]:
-        return self._peer.notes[self._begin : self._end] if self._begin is not None else []
+        if self._begin is None:
+            return []
+        end = self._peer.serials if self._end is None else self._end
+        return [notes for notes in self._peer.notes if self._begin <= notes.serial < end]
 
     def _count(self) -> int:
         if not self._peer.over:
             self._peer.call(self._peer.accept_all)
-        return len(self._peer.notes)
+        return self._peer.serials
 
     def _enter(self) -> None:
         self._begin, self._end = self._count(), None

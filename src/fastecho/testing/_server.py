@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import concurrent.futures
+import asyncio
 import contextlib
 import functools
 from types import TracebackType
 from typing import Any
 
 from ..config import ServerConfig
-from . import _loop
 from ._base import Base
+from ._leaks import held_up
 from ._options import Options, settle
 from ._reply import Reply
 from ._scope import AsyncCapture, AsyncScope, Capture, Scope
@@ -35,23 +35,11 @@ class Server(Scope, Base[Session]):
             TeardownError: the loop's thread is held up by a test's own function; or, with `leak="error"`, somebody is
                 left.
         """
-        if not self._may_stop():
-            return self._left
-        patience = self._patience(timeout)
-        try:
-            if _loop.resident().call(self._peer.shut_at_once, timeout=patience):
-                return self._left
-        except TimeoutError:
-            raise self._held_up(patience) from None
-        future = _loop.resident().submit(self._shut(patience))
-        try:
-            return self._stopped(future.result(patience))
-        except concurrent.futures.TimeoutError:
-            raise self._held_up(patience) from None
+        return self._stop(timeout)
 
     def reset(self) -> None:
         """As it was after the start: connections reset and forgotten, no faults armed but those of `faults=`."""
-        self._live().finish_soon(self._peer.start_over())
+        self._serving().finish_soon(self._peer.start_over())
         self._armed = tuple(self._peer.armory.armed)
 
     def capture(self) -> Capture:
@@ -67,16 +55,29 @@ class Server(Scope, Base[Session]):
         self._excused = error is not None
         self.stop()
         if error is None:
-            self._peer.raise_failure()
+            self.check_failures()
 
 
 class AsyncServer(AsyncScope, Base[AsyncSession]):
     """A running server, for asyncio tests: what waits is awaited. (It runs in its thread all the same.)"""
 
     async def start(self) -> AsyncServer:
-        """Bind and listen: whoever connects from now on is served. `async with` does it."""
+        """Bind and listen: whoever connects from now on is served. `async with` does it. RuntimeError where no loop of
+        asyncio runs: other libraries take `echo_server`."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            raise RuntimeError("aecho_server is for asyncio, and none runs here: use echo_server") from None
+        return self.start_here()
+
+    def start_here(self) -> AsyncServer:
+        """The same, for who has no loop yet: nothing is waited for."""
         self._start()
         return self
+
+    def stop_here(self, timeout: float | None = None) -> tuple[AsyncSession, ...]:
+        """`stop`, for who has no loop any more."""
+        return self._stop(timeout)
 
     async def stop(self, timeout: float | None = None) -> tuple[AsyncSession, ...]:
         """Like `Server.stop`, awaited."""
@@ -86,12 +87,13 @@ class AsyncServer(AsyncScope, Base[AsyncSession]):
         try:
             left = await self._peer.finishing_soon(self._shut(patience), patience - self.timeout)
         except TimeoutError:
-            raise self._held_up(patience) from None
+            self._peer.listening.refuse()
+            raise held_up(patience, tuple(self._peer.open)) from None
         return self._stopped(left)
 
     async def reset(self) -> None:
         """Like `Server.reset`, awaited."""
-        await self._live().finishing_soon(self._peer.start_over())
+        await self._serving().finishing_soon(self._peer.start_over())
         self._armed = tuple(self._peer.armory.armed)
 
     def capture(self) -> AsyncCapture:
@@ -107,7 +109,7 @@ class AsyncServer(AsyncScope, Base[AsyncSession]):
         self._excused = error is not None
         await self.stop()
         if error is None:
-            self._peer.raise_failure()
+            self.check_failures()
 
 
 def echo_server(
@@ -147,8 +149,8 @@ def echo_server(
         AddressInUseError, AddressError, PermissionDeniedError, TLSError: it cannot listen.
     """
     settled = (family, tls, reply, faults, timeout, teardown_timeout, record_limit, leak)
-    if config is None and not options:
-        with contextlib.suppress(TypeError):  # a list cannot be a key
+    if config is None and not options and not faults and not callable(reply):
+        with contextlib.suppress(TypeError):  # what will not do may not do as a key either
             return Server(_usual(*settled))
     return Server(settle(config, options, *settled))
 

@@ -104,13 +104,14 @@ class Seen:
 
     @property
     def close_reason(self) -> str | None:
-        """None while it is open; else one of the causes in `Stats.ends`, or "test", or "server_stopped"."""
+        """None while it is open; else one of the causes in `Stats.ends`, "tls_handshake" (it failed), "test" (which
+        ended it), or "server_stopped"."""
         return self._notes.cause
 
     @property
     def faults_fired(self) -> tuple[str, ...]:
         """The faults that took effect here, as text, in order."""
-        return tuple(event.what.removeprefix("fault ") for event in self._notes.fired_events)
+        return tuple(self._notes.faults_fired)
 
     # Steering
 
@@ -132,9 +133,11 @@ class Seen:
 
     def pause(self) -> None:
         """Read no more, until `resume`: the client is pushed back once the kernel's buffers are full."""
+        self._notes.paused = True
         self._steer("pause")
 
     def resume(self) -> None:
+        self._notes.paused = False
         self._steer("resume")
 
     def _end(self, how: str) -> None:
@@ -143,7 +146,7 @@ class Seen:
         def work() -> None:
             if notes.driver is not None:
                 notes.by_order = "test"
-                getattr(notes.driver, how)()
+                getattr(notes if how == "reset" else notes.driver, how)()
 
         notes.peer.call(work)
 
@@ -163,18 +166,22 @@ class Session(Seen):
 
     def wait_received(self, what: conditions.Wanted) -> bytes:
         """Wait until so many bytes, these bytes, or bytes for which a predicate holds have been received."""
+        __tracebackhide__ = True
         return self._notes.peer.wait(conditions.received(self._notes.peer, lambda: (self._notes,), what))
 
     def wait_closed(self) -> None:
         """Wait until the connection has ended."""
+        __tracebackhide__ = True
         self._notes.peer.wait(conditions.all_closed(self._notes.peer, lambda: (self._notes,)))
 
     def assert_received(self, expected: bytes) -> None:
         """Assert that these bytes and no others have been received."""
+        __tracebackhide__ = True
         self._notes.peer.wait(conditions.received_exactly(self._notes.peer, lambda: (self._notes,), expected))
 
     def assert_sent_in(self, chunks: int) -> None:
         """Assert that what was sent went out in so many pieces."""
+        __tracebackhide__ = True
         self._notes.peer.wait(conditions.sent_in(self._notes.peer, lambda: (self._notes,), chunks))
 
 
@@ -183,16 +190,20 @@ class AsyncSession(Seen):
 
     async def wait_received(self, what: conditions.Wanted) -> bytes:
         """Wait until so many bytes, these bytes, or bytes for which a predicate holds have been received."""
+        __tracebackhide__ = True
         return await self._notes.peer.await_(conditions.received(self._notes.peer, lambda: (self._notes,), what))
 
     async def wait_closed(self) -> None:
         """Wait until the connection has ended."""
+        __tracebackhide__ = True
         await self._notes.peer.await_(conditions.all_closed(self._notes.peer, lambda: (self._notes,)))
 
     async def assert_received(self, expected: bytes) -> None:
         """Assert that these bytes and no others have been received."""
+        __tracebackhide__ = True
         await self._notes.peer.await_(conditions.received_exactly(self._notes.peer, lambda: (self._notes,), expected))
 
     async def assert_sent_in(self, chunks: int) -> None:
         """Assert that what was sent went out in so many pieces."""
+        __tracebackhide__ = True
         await self._notes.peer.await_(conditions.sent_in(self._notes.peer, lambda: (self._notes,), chunks))

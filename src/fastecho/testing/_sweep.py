@@ -22,6 +22,7 @@ What = Literal["survived", "failed", "hung"]
 
 _PLACES: Final = ("after_out", "at")
 _MOST_OFFSETS: Final = 10_000
+_STAR: Final = 987_654_321
 _END_SECONDS: Final = 1.0
 """For a dialogue that hangs to end once its connections are reset."""
 
@@ -144,8 +145,9 @@ def sweep(
         options: those of `echo_server`.
 
     Raises:
-        CleanRunError: the dialogue fails, or hangs, without a fault.
-        ValueError: the fault has no offset, or there are so many bytes that `offsets` must be chosen.
+        CleanRunError: the dialogue fails, hangs, or has the server send nothing, without a fault.
+        ValueError: the fault has no offset, an offset is beyond what is sent, or there are so many bytes that `offsets`
+            must be chosen.
 
         >>> sweep(Fault.reset, lambda server: fetch(server.url)).assert_no_hangs()
     """
@@ -157,12 +159,18 @@ def sweep(
         if clean.error is not None:
             raise CleanRunError(f"the dialogue fails without any fault: {_text(clean.error)}") from clean.error
         size = max((session.bytes_out for session in server.connections), default=0)
+        if size == 0:
+            raise CleanRunError("the server sends nothing without any fault: there is no place to break it at")
+        places = range(size + (place == "after_out"))  # byte number `size` never comes, but the end does
         if offsets is None:
-            offsets = range(size + (place == "after_out"))  # byte number `size` never comes, but the end does
+            offsets = places
             if len(offsets) > _MOST_OFFSETS:
                 raise ValueError(f"{size} bytes were sent: choose, such as offsets=range(0, {size}, {size // 100})")
+        offsets = tuple(offsets)
+        if beyond := [each for each in offsets if each not in places]:
+            raise ValueError(f"offset {beyond[0]}: must be between 0 and {places[-1]}, for {size} bytes are sent")
         outcomes = tuple(_strike(server, make(offset), offset, dialogue, timeout) for offset in offsets)
-    text = re.sub(rf"\b{place}=0\b", f"{place}=*", str(make(0)))
+    text = str(make(_STAR)).replace(str(_STAR), "*")
     result = Sweep(text, size, outcomes)
     if echo is not None:
         echo(str(result))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ._certificates import Certificates
     from ._plugin_run import Run
-    from ._server import Server
+    from ._server import AsyncServer, Server
 
 _BEGAN = pytest.StashKey[float]()
 _RUN = pytest.StashKey["Run"]()
@@ -54,6 +54,13 @@ def pytest_configure(config: pytest.Config) -> None:
 def fastecho_server(request: pytest.FixtureRequest) -> Iterator[Server]:
     """A server for this test alone, as its @pytest.mark.fastecho(...) says; a plain echo without one."""
     with _run(request.node).marked_server() as server:
+        yield server
+
+
+@pytest.fixture
+def fastecho_aserver(request: pytest.FixtureRequest) -> Iterator[AsyncServer]:
+    """The same for asyncio tests: its waits and assertions are awaited."""
+    with _run(request.node).marked_aserver() as server:
         yield server
 
 
@@ -109,9 +116,14 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, None]:
     outcome = yield
     run = item.stash.get(_RUN, None)
     # A TestCase keeps its failure to itself until the report is made.
-    if run is None or outcome.excinfo is not None or getattr(item, "_excinfo", None):
+    if outcome.excinfo is not None or getattr(item, "_excinfo", None):
         return
-    complaint = run.complaint()
+    complaint = run.complaint() if run is not None else ""
+    if run is None and any(marker.name == "fastecho" for marker in item.own_markers):
+        complaint = "@pytest.mark.fastecho without effect: used no fastecho_server, _aserver or _server_factory"
+    shared = item.config.stash.get(_SESSION_SERVER, None)
+    if not complaint and shared is not None:
+        complaint = "\n".join(shared.take_failures())
     if complaint:
         outcome.force_exception(pytest.fail.Exception(complaint, pytrace=False))
 

@@ -265,3 +265,13 @@ def test_the_same_seed_the_same_choice(host):
         logs.append([server.closed(index).log for index in range(20)])
     assert logs[0] == logs[1]
     assert 0 < sum(map(bool, logs[0])) < 20
+
+
+@pytest.mark.parametrize("fault", ["stall()", "slow_accept(60)", "stop_reading()"])
+def test_drain_ends_sessions_that_stand_still(host, fault):
+    server = host(fault, drain_grace=0.02)
+    with server.connect() as sock:
+        wait_until(lambda: server.group.sessions == 1, "it is there")
+        server.call(setattr, server.group, "draining_since", time.monotonic())
+        assert read_all(sock) == (b"", "reset")
+    assert server.closed().cause == "drain"

@@ -216,3 +216,120 @@ def test_a_leak_may_be_ignored(inner):
 def test_a_connection_that_the_client_closed_is_no_leak(inner):
     inner.ini("fastecho_leak = error")
     inner.passes("def test_it(fastecho_server):\n    talk(fastecho_server)\n")
+
+
+@pytest.mark.parametrize("fixture", ["fastecho_server", "fastecho_session_server"])
+def test_an_error_in_a_reply_fails_a_test_that_does_not_notice(inner, fixture):
+    result = fails(
+        inner,
+        f"""
+def test_it({fixture}):
+    {fixture}.reply = lambda data: 1 // 0
+    try:
+        talk({fixture})
+    except OSError:
+        pass
+
+def test_the_next({fixture}):
+    {fixture}.reply = "echo"
+    assert talk({fixture}) == b"hello"
+""",
+        "reply or where() raised ZeroDivisionError on connection 0",
+        passed=1,
+        failed=1,
+    )
+    result.stdout.fnmatch_lines(["*raised ZeroDivisionError*"])
+
+
+def test_a_failing_reply_is_an_event_of_a_test_that_fails_by_itself(inner):
+    fails(
+        inner,
+        """
+@pytest.mark.fastecho(reply=lambda data: 1 // 0)
+def test_it(fastecho_server):
+    talk(fastecho_server)
+""",
+        "Error",
+        "reply or where() raised ZeroDivisionError",
+    )
+
+
+@pytest.mark.parametrize("fixtures", ["", "fastecho_session_server"])
+def test_a_marker_without_effect(inner, fixtures):
+    fails(
+        inner,
+        f"""
+@pytest.mark.fastecho(faults=[Fault.reset()])
+def test_it({fixtures}):
+    pass
+""",
+        "@pytest.mark.fastecho without effect",
+    )
+
+
+def test_a_marker_of_a_class_or_module_may_be_for_others(inner):
+    inner.passes(
+        """
+pytestmark = pytest.mark.fastecho(family="tcp6")
+
+def test_other():
+    pass
+
+def test_it(fastecho_server):
+    assert fastecho_server.host == "::1"
+""",
+        passed=2,
+    )
+
+
+def test_what_the_marker_says_holds_for_servers_of_the_factory(inner):
+    inner.passes(
+        """
+@pytest.mark.fastecho(family="tcp6", reply=b"hi")
+def test_it(fastecho_server_factory):
+    assert fastecho_server_factory().host == "::1"
+    assert fastecho_server_factory(family="tcp").host == "127.0.0.1"
+    assert talk(fastecho_server_factory()) == b"hihello"
+"""
+    )
+
+
+def test_the_fixture_for_asyncio(inner):
+    inner.passes(
+        """
+import asyncio
+
+@pytest.mark.fastecho(expect_connections=1, leak="error")
+def test_it(fastecho_aserver):
+    async def dialogue():
+        reader, writer = await asyncio.open_connection(*fastecho_aserver.address)
+        writer.write(b"hello")
+        assert await reader.readexactly(5) == b"hello"
+        writer.close()
+        await fastecho_aserver.assert_all_closed()
+        await fastecho_aserver.assert_received(b"hello")
+
+    asyncio.run(dialogue())
+"""
+    )
+
+
+def test_no_frame_of_ours_in_a_failing_assertion(inner):
+    result = fails(
+        inner,
+        """
+def test_it(fastecho_server):
+    with fastecho_server.fault(Fault.reset(after_out=9)):
+        talk(fastecho_server)
+
+@pytest.mark.fastecho(seed=3)
+def test_other(fastecho_server):
+    talk(fastecho_server)
+    fastecho_server.assert_received(b"goodbye")
+""",
+        "never fired",
+        "first difference at offset 0",
+        failed=2,
+    )
+    for ours in ("_asking.py", "_scope.py", "_arming.py", "concurrent"):
+        assert ours not in result.stdout.str()

@@ -280,6 +280,9 @@ class Life(Guest):
 
     def on_sweep(self, now: float) -> None:
         self._clock.tick(now)
+        still = self._state in (State.SLOW, State.STALLED) or (self._state is State.OPEN and self._deaf)
+        if still and self._clock.quiet(now, self._group.draining_since) == "drain":
+            self.reset("drain")  # which would not end by itself
         if self._state in NOT_SWEPT:
             return
         unacknowledged = self._wire.unacknowledged()

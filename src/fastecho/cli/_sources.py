@@ -46,6 +46,7 @@ class Source:
     def error(self, option: Option, why: str) -> CommandLineError:
         for other in options():
             why = re.sub(rf"\b{other.name}\b", self.spell(other), why) if "_" in other.name else why
+        why = why.removeprefix(f"{self.given[option.name]}: ")  # a fault's complaint begins with the fault
         return CommandLineError(self.what(option), why, self.exit_code)
 
 

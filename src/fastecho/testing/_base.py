@@ -16,7 +16,7 @@ from ..faults import Fault
 from ..stats import Stats
 from . import _loop
 from ._arming import LAST_BYTES, Arming, arm_all, check_fired, read
-from ._leaks import complain, held_up
+from ._leaks import TeardownError, complain, held_up
 from ._notes import Event, Notes
 from ._options import Options
 from ._peer import Peer
@@ -68,6 +68,13 @@ class Base(View[S], Generic[S]):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.url if self._started else 'not started'}>"
+
+    def _notes(self) -> Sequence[Notes]:
+        return self._live().notes
+
+    def _settle(self) -> Sequence[Notes]:
+        self._live()
+        return super()._settle()
 
     # -- where it is -------------------------------------------------------------------------------------------
 
@@ -277,8 +284,12 @@ class Base(View[S], Generic[S]):
                 return self._left
             future = _loop.resident().submit(self._shut(patience))
             return self._stopped(future.result(latest - time.monotonic()))
-        except (TimeoutError, concurrent.futures.TimeoutError):
+        except BaseException as error:
+            if isinstance(error, TeardownError) or (future is not None and future.done()):
+                raise
             if future is None:
                 _loop.resident().submit(self._shut(patience))  # when its thread comes to it
             self._peer.listening.refuse()
-            raise held_up(patience, tuple(self._peer.open)) from None
+            if isinstance(error, (TimeoutError, concurrent.futures.TimeoutError)):
+                raise held_up(patience, tuple(self._peer.open)) from None
+            raise  # Ctrl-C

@@ -30,6 +30,9 @@ class Condition(Generic[T]):
 
 
 def connections(peer: Peer, which: Which, count: int) -> Condition[bool]:
+    if not isinstance(count, int):
+        raise TypeError(f"{count!r}: must be a number of connections")
+
     def late() -> BaseException:
         made = _many(len(which()), "connection")
         return TimeoutError(f"{made} within {peer.timeout:g} s, not {count}{_list(which())}")
@@ -38,6 +41,9 @@ def connections(peer: Peer, which: Which, count: int) -> Condition[bool]:
 
 
 def exactly(peer: Peer, which: Which, count: int) -> Condition[bool]:
+    if not isinstance(count, int):
+        raise TypeError(f"{count!r}: must be a number of connections")
+
     def wrong() -> AssertionError:
         wanted = "none" if count == 0 else str(count)
         return AssertionError(f"{_many(len(which()), 'connection')} made, expected {wanted}{_list(which())}")

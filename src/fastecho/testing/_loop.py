@@ -31,7 +31,7 @@ class Forkable(Protocol):
         """Stop."""
 
 
-HELD_UP = "the loop's thread is held up: a reply, or a where(), does not return"
+HELD_UP = "the loop's thread is held up: a reply, a where() or a predicate does not return"
 
 _LAST_SECONDS = 1.0
 

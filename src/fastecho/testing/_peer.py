@@ -229,7 +229,6 @@ class Peer(Asked, EchoServer):
         await self._none_open(time.monotonic() + patience, while_busy=True)
         await self.close(drain=False)
         self._forget()
-        self.watch.tell()
         return left
 
     def shut_at_once(self) -> bool:
@@ -249,6 +248,7 @@ class Peer(Asked, EchoServer):
 
     def _forget(self) -> None:
         self.finished = True
+        self.watch.tell()
         self.clean_up()
         _loop.forget(self)
 

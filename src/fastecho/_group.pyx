@@ -6,7 +6,7 @@ from collections import deque
 
 from cpython.ref cimport Py_DECREF, Py_INCREF
 
-from ._counters import COUNTERS, SharedCounters
+from ._counters import COUNTERS as _COUNTERS, SharedCounters
 from ._sys cimport FE_FENCE
 
 cdef enum:
@@ -14,7 +14,7 @@ cdef enum:
     SHARE_BYTES = 262144        # 256 KiB
 cdef double TLS_SHUTDOWN = 2.0
 
-cdef dict END_COUNTERS = {name[4:]: i for i, name in enumerate(COUNTERS) if name.startswith("end_")}
+cdef dict END_COUNTERS = {name[4:]: i for i, name in enumerate(_COUNTERS) if name.startswith("end_")}
 
 session_log = logging.getLogger("fastecho.session")
 

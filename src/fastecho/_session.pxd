@@ -44,9 +44,6 @@ cdef enum End:      # in the order of the end_* counters
     FAULT
 
 
-cdef tuple CAUSES   # their names
-
-
 cdef enum Place:    # in the count of active sessions
     NOWHERE
     PENDING         # accepted, in its TLS handshake
@@ -95,6 +92,7 @@ cdef class EchoSession(Member):
     cdef int reset(self, End cause) except -1
     cdef void release_slot(self) noexcept
     cdef void not_pending(self) noexcept
+    cdef str cause(self)
     cdef int descriptor(self) except -2
     cdef Py_ssize_t outstanding(self) except -1
     cdef int sweep_closing(self, double now, Py_ssize_t due) except -1

@@ -21,21 +21,20 @@ from ._sys cimport (
     FE_ASSERT, FE_SEND_FLAGS, SHUT_WR, fe_close_means_reset, fe_unacknowledged, fe_would_block, send, shutdown,
 )
 
-CAUSES = ("none", "eof", "terminator", "reset", "idle", "write_timeout", "drain", "drain_timeout", "error", "refused",
-          "fault")
+cdef tuple CAUSES = ("none", "eof", "terminator", "reset", "idle", "write_timeout", "drain", "drain_timeout", "error",
+                     "refused", "fault")
 
 
 cdef class EchoSession(Member, asyncio.BufferedProtocol):
 
     def __dealloc__(self):
-        if self.group is not None:
-            self.not_pending()
+        self.not_pending()
 
     def never_connected(self):
         self.not_pending()
 
     cdef void not_pending(self) noexcept:
-        if self.place == PENDING:
+        if self.place == PENDING and self.group is not None:
             self.place = NOWHERE
             self.group.pending -= 1
 
@@ -187,7 +186,6 @@ cdef class EchoSession(Member, asyncio.BufferedProtocol):
 
     cdef int pause(self) except -1:
         self.transport.pause_reading()
-        return 0
 
     cdef int resume(self) except -1:
         if (self.state == OPEN or self.state == LINGERING) and not self.queued and not self.yielding:
@@ -251,7 +249,7 @@ cdef class EchoSession(Member, asyncio.BufferedProtocol):
     cdef int finish(self, End cause) except -1:
         self.end = cause
         if self.group.log is not None:
-            self.say("saw the terminator" if cause == TERMINATOR else f"is to end: {CAUSES[cause]}")
+            self.say("saw the terminator" if cause == TERMINATOR else f"is to end: {self.cause()}")
         if self.queued:
             self.state = FLUSHING
             return 0
@@ -301,7 +299,7 @@ cdef class EchoSession(Member, asyncio.BufferedProtocol):
             self.end = PEER_EOF if exception is None else ERROR
         if self.group.log is not None:
             self.say(f"had {self.sent - self.tail} bytes written back")
-            self.say(f"ended: {CAUSES[<int>self.end]}")
+            self.say(f"ended: {self.cause()}")
         self.transport = None
         (&self.shared.count.end_eof)[self.end - PEER_EOF] += 1
         if place == WAITING:
@@ -310,6 +308,9 @@ cdef class EchoSession(Member, asyncio.BufferedProtocol):
         self.group.remove(self)
         if place == ADMITTED:
             self.group.leave()
+
+    cdef str cause(self):
+        return CAUSES[<int>self.end]
 
     cdef void release_slot(self) noexcept:
         if self.slot != NULL:

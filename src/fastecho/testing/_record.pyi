@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from typing import Protocol
 
-from typing_extensions import Buffer, disjoint_base
+from typing_extensions import Buffer, Self, disjoint_base
 
 from .._session import EchoSession, SessionGroup
 
-class View(Protocol):
+class _View(Protocol):
     """Who is told what becomes of a connection; on the loop's thread."""
 
     def answer(self, data: bytes) -> bytes: ...
@@ -30,7 +30,7 @@ class Watch:
 class Record:
     """Both directions of a connection (0 is in, 1 is out): the first `limit` bytes of each, their chunks, totals."""
 
-    def __init__(self, watch: Watch, limit: int, /) -> None: ...
+    def __new__(cls, watch: Watch, limit: int) -> Self: ...
     @property
     def limit(self) -> int: ...
     @property
@@ -56,6 +56,8 @@ class Steering:
     def pause(self) -> None: ...
     def resume(self) -> None: ...
     def reset(self) -> None: ...
+    def end(self) -> None:
+        """`finish`, but a half-close of before goes on without a bound."""
     def finish(self) -> None: ...
     def shutdown_write(self) -> None: ...
     def due(self) -> int:
@@ -69,5 +71,5 @@ class RecordingGroup(SessionGroup):
 
     def answer_with(self, echoes: bool, banner: bytes, /) -> None:
         """Echo what is received from now on, or answer as each one's view says; greet with `banner`."""
-    def recorded(self, record: Record, view: View, /) -> RecordingSession:
+    def recorded(self, record: Record, view: _View, /) -> RecordingSession:
         """A session that records into `record`."""

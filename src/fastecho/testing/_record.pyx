@@ -8,7 +8,7 @@ from libc.string cimport memcpy
 from .._buffer cimport Slot
 from .._scan cimport scan
 from .._session cimport (
-    CAUSES, CLOSING, ERROR, FAULT, LINGERING, OPEN, PARKED, TERMINATOR, EchoSession, SessionGroup, take_in,
+    CLOSING, ERROR, FAULT, LINGERING, OPEN, PARKED, TERMINATOR, EchoSession, SessionGroup, take_in,
 )
 from .._sys cimport FE_SEND_FLAGS, fe_monotonic, fe_readable, fe_would_block, send
 
@@ -199,7 +199,7 @@ cdef class RecordingSession(EchoSession):
 
     def connection_lost(self, exception):
         EchoSession.connection_lost(self, exception)
-        self.view.closed(CAUSES[<int>self.end])
+        self.view.closed(self.cause())
         self.view = None
 
     cdef int unhold(self) except -1:

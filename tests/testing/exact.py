@@ -107,6 +107,8 @@ def with_asyncio(address: Any, expected: int, stalls: bool) -> Ended:
                 how = "silence"
             except ConnectionResetError:
                 how = "reset"
+        if how == "fin":
+            await asyncio.wait([sending], timeout=SILENCE)  # the error may come there
         sending.cancel()
         await asyncio.gather(sending, return_exceptions=True)
         return bytes(got), "reset" if failed and how == "fin" else how or _now(sock, got)
@@ -127,7 +129,9 @@ def with_trio(address: Any, expected: int, stalls: bool) -> Ended:
                 await stream.send_all(MESSAGE)
             except trio.BrokenResourceError:
                 failed = True
+            sent.set()
 
+        sent = trio.Event()
         async with stream, trio.open_nursery() as nursery:
             nursery.start_soon(send)
             while not how and not (stalls and len(got) >= expected):
@@ -140,6 +144,9 @@ def with_trio(address: Any, expected: int, stalls: bool) -> Ended:
                         how = "reset"
                 if limit.cancelled_caught:
                     how = "silence"
+            if how == "fin":
+                with trio.move_on_after(SILENCE):
+                    await sent.wait()
             with socket.socket(fileno=os.dup(stream.socket.fileno())) as raw:
                 how = how or _now(raw, got)
             nursery.cancel_scope.cancel()

@@ -631,6 +631,7 @@ def draw(seed, noise=False):
             thread.join(DEADLINE)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_log():
     expected = draw(7)
     assert len(expected) > 5

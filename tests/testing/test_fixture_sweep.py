@@ -178,7 +178,7 @@ def test_a_dialogue_that_has_nothing_sent_to_it():
 @pytest.mark.parametrize("kind", ["corrupt", "drop", "duplicate", "close"])
 def test_the_table_names_the_fault_with_a_star(kind):
     place = "at=*" if kind != "close" else "after_out=*"
-    result = quiet(getattr(Fault, kind), careful, offsets=(0,))
+    result = quiet(getattr(Fault, kind), careless, offsets=(0,))
     assert result.fault in (f"{kind}({place})", f"{kind}(*)")
 
 

@@ -25,7 +25,7 @@ types: $(VENV)/.test $(VENV)/.types ## mypy strict, and the stubs against the bu
 	$(BIN)/stubtest --mypy-config-file pyproject.toml $(subst /,.,$(patsubst src/%.pyx,%,$(wildcard src/fastecho/*.pyx src/fastecho/*/*.pyx)))
 
 bench: $(VENV)/.test ## the pytest-benchmark suites
-	$(BIN)/python -m pytest benchmarks --benchmark-only -o addopts= $(ARGS)
+	$(BIN)/python -m pytest benchmarks --benchmark-only -o addopts="$(NEIGHBOURS)" $(ARGS)
 
 peers: $(BIN)/python ## build the servers that we compare with; names what is missing for one
 	$(BIN)/python -m benchmarks.peers.build
@@ -38,6 +38,9 @@ wheel: $(VENV)/.wheel ## sdist, and the wheel built from it
 
 clean:
 	rm -rf build dist src/*.egg-info src/fastecho/*.so src/fastecho/*/*.so $(VENV)
+
+# Installed for the tests of our plugin beside them only; pyproject.toml has the same.
+NEIGHBOURS = -p no:asyncio -p no:anyio -p no:trio -p no:socket -p no:randomly
 
 SOURCES = pyproject.toml setup.py $(wildcard src/fastecho/*.p[yx]* src/fastecho/*/*.p[yx]* src/fastecho/*.h)
 

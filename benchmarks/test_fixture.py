@@ -1,4 +1,4 @@
-"""The fixture: how long it takes to be there, to be gone, and what it adds to a test.
+"""The fixture: how long it takes to be there, and to be gone. What it adds to a test: fixture_cost.py.
 
     make bench ARGS="-k fixture"
 
@@ -8,41 +8,12 @@ What the issue asks for stands in each group's name; whether it holds is for the
 from __future__ import annotations
 
 import socket
-import statistics
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import pytest
 
 from fastecho.testing import Server, echo_server
 
 MANY = 1000
-A_TEST = """
-import socket
-import pytest
-
-@pytest.fixture
-def nothing():
-    yield
-
-@pytest.mark.parametrize("number", range({count}))
-def test_nothing(nothing, number):
-    pass
-
-@pytest.mark.parametrize("number", range({count}))
-def test_echo(fastecho_server, number):
-    with socket.create_connection(fastecho_server.address) as client:
-        client.sendall(b"hello")
-        assert client.recv(5) == b"hello"
-"""
-IMPORT = """
-import time, pytest
-begin = time.perf_counter()
-import fastecho.testing.plugin
-print(time.perf_counter() - begin)
-"""
 
 
 def test_start(benchmark):
@@ -90,33 +61,3 @@ def test_stop_with_clients(benchmark, clients, rounds):
     benchmark.pedantic(stop, setup=setup, rounds=rounds, warmup_rounds=2)
     while opened:
         opened.pop().close()
-
-
-def test_a_test_with_it_over_one_without(tmp_path: Path) -> None:
-    """Whole pytest runs in turn: a no-op fixture, and ours with connect and echo. <= 1.0 ms a test."""
-    count = 400
-    (tmp_path / "test_it.py").write_text(A_TEST.format(count=count))
-
-    def seconds(which: str) -> float:
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", which, "--durations=0",
-                   "--durations-min=0", "-vv", "test_it.py"]
-        begin = time.perf_counter()
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert f"{count} passed" in done.stdout, done.stdout[-2000:]
-        return time.perf_counter() - begin
-
-    seconds("test_echo")
-    over = []
-    for _ in range(7):
-        without = seconds("test_nothing")
-        over.append((seconds("test_echo") - without) / count * 1000)
-    low, middle, high = statistics.quantiles(over, n=4)
-    print(f"\nover a no-op fixture: {middle:.2f} ms a test ({low:.2f}..{high:.2f}), with start-up / {count}")
-
-
-def test_import_of_the_plugin() -> None:
-    """On top of pytest, in every run, used or not. <= 1 ms."""
-    took = [float(subprocess.run([sys.executable, "-c", IMPORT], capture_output=True, text=True, check=True).stdout)
-            for _ in range(21)]
-    low, middle, high = statistics.quantiles([each * 1000 for each in took], n=4)
-    print(f"\nimport of the plugin: {middle:.2f} ms ({low:.2f}..{high:.2f})")

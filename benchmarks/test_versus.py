@@ -1,6 +1,6 @@
 """fastecho beside its peers, as a pytest-benchmark suite.
 
-    python -m pytest benchmarks/test_versus.py --benchmark-only -o addopts= -k 64x50
+    make bench ARGS="-k 64x50"
 
 The "time" of a benchmark is the figure of its row: server CPU an echo, or the p50 round trip. The rounds of
 all servers of a row are measured in turn first, as in `python -m benchmarks.versus`, and then replayed into

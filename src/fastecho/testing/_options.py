@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
@@ -114,10 +115,20 @@ def _check_here(given: dict[str, Any]) -> None:
 
 
 def _config(given: dict[str, Any]) -> ServerConfig:
+    rest = {name: value for name, value in given.items() if name != "seed"}
     try:
-        return _cached(tuple((name, value, type(value)) for name, value in given.items()))
+        config = _cached(tuple((name, value, type(value)) for name, value in rest.items()))
     except TypeError:  # something that cannot be a key; ServerConfig says what is wrong with it
         return ServerConfig(**{**_DEFAULTS, **given})
+    return _with_seed(config, given["seed"]) if "seed" in given else config
+
+
+def _with_seed(config: ServerConfig, seed: Any) -> ServerConfig:
+    """Each test has a seed of its own, and 26 other options which have been checked already."""
+    (option,) = (option for option in options() if option.name == "seed")
+    copied = copy.copy(config)
+    object.__setattr__(copied, "seed", option.check(seed))
+    return copied
 
 
 @lru_cache(maxsize=64)

@@ -12,6 +12,7 @@ import socket
 import ssl
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -203,17 +204,15 @@ class Peer(Asked, EchoServer):
     async def start_over(self) -> None:
         """As it was after the start. Whoever connects meanwhile is the first connection of the new life."""
         self.up()
+        self.set_reply(self.options.reply)
         self.close_all("reset")
         before = tuple(self.open)
         self.armory = Armory(self.config.seed)
         for fault in self.options.faults:
             self.armory.arm(fault, 0)
         self._fit_windows()
-        self.set_reply(self.options.reply)
         self.notes, self.errors, self._tickets = [], [], 0
-        latest = time.monotonic() + self.timeout
-        while any(notes.closed_at is None for notes in before) and time.monotonic() < latest:
-            await asyncio.sleep(0)
+        await _until(lambda: all(notes.closed_at is not None for notes in before), self.timeout)
 
     async def shut(self, patience: float) -> list[Notes]:
         """Stop; who was left, because its client had not closed. They are reset, the others may end in peace."""
@@ -226,7 +225,7 @@ class Peer(Asked, EchoServer):
                 notes.due = notes.driver.due()
                 notes.reset()
         self._end_handshakes()
-        await self._none_open(time.monotonic() + patience, while_busy=True)
+        await _until(self._all_idle, patience)
         await self.close(drain=False)
         self._forget()
         return left
@@ -256,27 +255,18 @@ class Peer(Asked, EchoServer):
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
 
-    async def _none_open(self, latest: float, while_busy: bool = False) -> None:
-        for _ in range(3):  # what the kernel has reported, and what follows from it, is done in two turns of the loop
-            await asyncio.sleep(0)
-        while self.open and time.monotonic() < latest and not (while_busy and self._all_idle()):
-            await asyncio.sleep(_LOOK)
-
     async def until_idle(self, timeout: float) -> bool:
         """Nothing is under way: nobody waits to be accepted, and all that came is answered and acknowledged."""
-        latest = time.monotonic() + timeout
-        while True:
+
+        def idle() -> bool:
             self.accept_all()
-            for _ in range(3):
-                await asyncio.sleep(0)
-            if self._all_idle():
-                return True
-            if time.monotonic() > latest:
-                return False
-            await asyncio.sleep(_LOOK)
+            return self._all_idle()
+
+        self.accept_all()
+        return await _until(idle, timeout)
 
     def _all_idle(self) -> bool:
-        return all(notes.driver.idle() for notes in tuple(self.open) if notes.driver is not None)
+        return all(notes.driver is None or notes.driver.idle() for notes in self.open)
 
     # -- in a forked child -------------------------------------------------------------------------------------
 
@@ -286,3 +276,15 @@ class Peer(Asked, EchoServer):
         self.listening.close_copies()
         for notes in tuple(self.open):
             notes.close_copy()
+
+
+async def _until(condition: Callable[[], bool], timeout: float) -> bool:
+    """Whether it came to hold within `timeout` seconds."""
+    latest = time.monotonic() + timeout
+    for _ in range(3):  # what the kernel has reported, and what follows from it, is done in two turns of the loop
+        await asyncio.sleep(0)
+    while not condition():
+        if time.monotonic() > latest:
+            return False
+        await asyncio.sleep(_LOOK)
+    return True

@@ -59,6 +59,7 @@ extensions = [
     for path in sorted(root.glob("src/fastecho/**/*.pyx"))
 ]
 setup(
+    options={"build_ext": {"parallel": os.cpu_count() or 1}},
     ext_modules=cythonize(
         extensions,
         build_dir=f"build/cython-{kind}-{sys.implementation.cache_tag}",

@@ -104,6 +104,7 @@ def test_slo(fastecho, target, slo, code):
     assert ("MISSED" in out) == (code == 1)
 
 
+@pytest.mark.alone
 def test_find_max_rate(fastecho, target):
     code, out, err = fastecho(target, *QUICK, "--find-max-rate", "@p90=50ms")
     assert code == 0, err

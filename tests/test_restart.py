@@ -219,6 +219,7 @@ def test_a_hung_worker_is_killed_and_replaced() -> None:
         assert service.stop() == 0
 
 
+@pytest.mark.slow
 def test_a_supervisor_that_was_stopped_itself_does_not_take_the_workers_for_hung() -> None:
     with Service.supervisor({"heartbeat_timeout": 2.5}, workers=2) as service:
         workers = service.workers()

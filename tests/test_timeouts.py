@@ -168,6 +168,7 @@ def test_write_time_out_over_a_socket(run):
     run(body())
 
 
+@pytest.mark.slow
 def test_a_slow_reader_outlives_the_write_time_out(run):
     async def body():
         limit = 1.2 * UNIT

@@ -99,6 +99,7 @@ def test_a_rate_that_cannot_be_met_is_said(target):
     assert result.latency(50) > 0.05, "the latency counts from when it was due"
 
 
+@pytest.mark.slow
 def test_a_stall_shows_in_the_open_loop_and_hides_in_the_closed_one():
     """The reason for the open loop: 500 ms of silence in every 2 s is 25 % of the arrivals, and one echo in thousands
     a connection when the next is only sent once the last one is back."""

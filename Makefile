@@ -1,9 +1,10 @@
 # Every verb is one line of real work, and .ci/run calls the same ones. PYTHON chooses the interpreter.
 PYTHON ?= python3
 VENV   ?= .venv
+OF     ?= fastecho
 BIN     = $(VENV)/bin
 
-.PHONY: serve test test-all test-pytests lint types bench peers versus wheel clean
+.PHONY: serve test test-all test-pytests lint graph types bench peers versus wheel clean
 
 serve: $(VENV)/.base ## build, and run the server with four workers
 	$(BIN)/fastecho --workers 4
@@ -12,17 +13,21 @@ test: $(VENV)/.test ## the whole suite; ARGS="-k linger" chooses
 	$(BIN)/python -m pytest $(ARGS)
 
 test-all: ## the suite on every Python from 3.10 to 3.13 that is here; without slow tests, and those of test-pytests
-	scripts/each-python $(MAKE) test ARGS='-n 4 -m "not slow and not alone" --ignore tests/plugin'
+	scripts/each-python $(MAKE) test ARGS='-n 4 -m "not slow and not alone" --ignore tests/testing/plugin'
 
 test-pytests: wheel ## the plugin's tests, from the built wheel, with pytest 7, 8 and 9
 	PYTHON=$(PYTHON) scripts/each-pytest dist/*.whl
 
-lint: $(VENV)/.lint
+lint: $(VENV)/.lint ## ruff, and no import cycles (import-linter)
 	$(BIN)/ruff check .
+	PYTHONPATH=src $(BIN)/lint-imports --no-logo --no-cache
+
+graph: $(VENV)/.lint ## the imports between the folders, for Graphviz: make -s graph | dot -Tsvg; OF=fastecho.testing looks inside one
+	PYTHONPATH=src $(BIN)/import-linter drawgraph $(OF)
 
 types: $(VENV)/.test $(VENV)/.types ## mypy strict, and the stubs against the built modules
 	$(BIN)/mypy
-	$(BIN)/stubtest --mypy-config-file pyproject.toml $(subst /,.,$(patsubst src/%.pyx,%,$(wildcard src/fastecho/*.pyx src/fastecho/*/*.pyx)))
+	$(BIN)/stubtest --mypy-config-file pyproject.toml $(subst /,.,$(patsubst src/%.pyx,%,$(filter %.pyx,$(SOURCES))))
 
 bench: $(VENV)/.test ## the pytest-benchmark suites
 	$(BIN)/python -m pytest benchmarks --benchmark-only -o addopts="$(NEIGHBOURS)" $(ARGS)
@@ -37,17 +42,19 @@ wheel: $(VENV)/.wheel ## sdist, and the wheel built from it
 	$(BIN)/python -m build
 
 clean:
-	rm -rf build dist src/*.egg-info src/fastecho/*.so src/fastecho/*/*.so $(VENV)
+	rm -rf build dist src/*.egg-info $(VENV)
+	find src -name '*.so' -delete
 
 # Installed for the tests of our plugin beside them only; pyproject.toml has the same.
-NEIGHBOURS = -p no:asyncio -p no:anyio -p no:trio -p no:socket -p no:randomly
+NEIGHBOURS = -p no:asyncio -p no:anyio -p no:trio -p no:socket -p no:randomly -p no:rerunfailures -p no:pytest-retry
 
-SOURCES = pyproject.toml setup.py $(wildcard src/fastecho/*.p[yx]* src/fastecho/*/*.p[yx]* src/fastecho/*.h)
+# The install is editable: only what is compiled asks for another one.
+SOURCES = pyproject.toml setup.py $(shell find src -name '*.pyx' -o -name '*.pxd' -o -name '*.h')
 
 $(BIN)/python: ; @scripts/make-venv $(PYTHON) $(VENV)
 $(VENV)/.base: $(BIN)/python $(SOURCES) ; $(BIN)/pip install -q -e . && touch $@
 $(VENV)/.test: $(BIN)/python $(SOURCES) ; $(BIN)/pip install -q -e '.[test]' && touch $@ $(VENV)/.base
 $(VENV)/.versus: $(BIN)/python $(SOURCES) ; $(BIN)/pip install -q -e '.[versus]' && touch $@
-$(VENV)/.lint: $(BIN)/python ; $(BIN)/pip install -q ruff && touch $@
+$(VENV)/.lint: $(BIN)/python ; $(BIN)/pip install -q ruff import-linter && touch $@
 $(VENV)/.types: $(BIN)/python ; $(BIN)/pip install -q mypy && touch $@
 $(VENV)/.wheel: $(BIN)/python ; $(BIN)/pip install -q build && touch $@

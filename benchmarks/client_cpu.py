@@ -65,7 +65,7 @@ def main() -> int:
     missed = False
     with tempfile.TemporaryDirectory() as folder:
         client = compiled(ROOT / "benchmarks/peers/epoll_client.c", folder)
-        server = compiled(ROOT / "tests/bench/echo.c", folder)
+        server = compiled(ROOT / "tests/support/echo.c", folder)
         with subprocess.Popen(
             ["taskset", "-c", "0", server], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         ) as peer:

@@ -1,4 +1,4 @@
-"""The servers that the suites measure, each a process of its own, pinned to the first usable CPU; we take the last."""
+"""The servers that the suites measure, each a separate process, pinned to the first usable CPU; we take the last."""
 
 from __future__ import annotations
 

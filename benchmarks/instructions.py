@@ -1,4 +1,4 @@
-"""Instructions an echo in user space, by who executes them: repeatable whatever else the machine does.
+"""Instructions an echo in user space, by who executes them: repeatable on a busy machine.
 
     python benchmarks/instructions.py [leased|pinned|plain] [--functions N]
 

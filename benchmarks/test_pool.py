@@ -1,38 +1,55 @@
-"""The buffer pool: lease and release, warm, at the edge of a slab, and against a fresh bytearray."""
+"""The buffer pool: pinned sessions begin and end, each with a buffer, warm and at the edge of a slab."""
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
-from fastecho._buffer import BufferPool
+from fastecho import ServerConfig
+from fastecho._session import EchoSession, Sessions
+
+
+@pytest.fixture
+def sessions():
+    loop = asyncio.new_event_loop()
+    sessions = Sessions(ServerConfig(buffers=64, buffer_size=65536, pin_buffers=True), loop)
+    yield sessions
+    sessions.close()
+    loop.close()
+
+
+def begin(sessions: Sessions) -> EchoSession:
+    session = sessions.new_session()
+    session.connection_made(asyncio.Transport())
+    return session
 
 
 @pytest.mark.parametrize("held", [0, 32, 63, 64], ids=lambda held: f"{held} of 64 held")
-def test_lease_and_release(benchmark, held):
-    benchmark.group = "lease and release 64 KiB"
-    pool = BufferPool(64, 65536)
-    kept = [pool.lease() for _ in range(held)]
+def test_acquire_and_release(benchmark, sessions, held):
+    benchmark.group = "acquire and release 64 KiB"
+    for _ in range(held):
+        begin(sessions)
 
-    def lease() -> None:
-        pool.lease().release()
+    def acquire_and_release() -> None:
+        begin(sessions).connection_lost(None)
 
-    benchmark(lease)
-    assert pool.in_use == len(kept)
+    benchmark(acquire_and_release)
+    assert sessions.pool.in_use == held
 
 
 def test_fresh_bytearray(benchmark):
-    benchmark.group = "lease and release 64 KiB"
+    benchmark.group = "acquire and release 64 KiB"
     benchmark(bytearray, 65536)
 
 
-def test_burst(benchmark):
-    """A thousand stalled sessions come and go: fifteen slabs are mapped, and given back."""
-    benchmark.group = "1000 leases, then 1000 releases"
-    pool = BufferPool(64, 65536)
+def test_burst(benchmark, sessions):
+    """A thousand sessions begin and end: fifteen slabs are mapped, and unmapped."""
+    benchmark.group = "1000 acquire, then 1000 release"
 
     def burst() -> None:
-        for lease in [pool.lease() for _ in range(1000)]:
-            lease.release()
+        for session in [begin(sessions) for _ in range(1000)]:
+            session.connection_lost(None)
 
     benchmark(burst)
-    assert pool.capacity == pool.preallocated
+    assert sessions.pool.capacity == sessions.pool.preallocated

@@ -18,7 +18,7 @@ ROUNDS = 10
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the worker in /proc")
 @pytest.mark.parametrize("round_", range(ROUNDS))
 def test_replacement(benchmark, round_):
-    """A service of its own each time: from the second death on there is a back-off."""
+    """A new service each time: from the second death on there is a back-off."""
     with running_command([*FASTECHO, "--workers", "1"]) as (process, address):
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
 

@@ -60,7 +60,7 @@ class TestScan:
 
 @pytest.mark.parametrize("length", [1024, 16384])
 def test_one_byte_feeds(benchmark, length):
-    """Linear whatever the cuts: sixteen times the bytes, sixteen times the time."""
+    """Linear for every segmentation: sixteen times the bytes, sixteen times the time."""
     benchmark.group = "a stream fed one byte at a time"
     terminator = Terminator(b"a" * 63 + b"b", "anywhere")
 

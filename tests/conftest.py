@@ -1,8 +1,8 @@
-"""What every test stands on: both loops, one time limit, one way to wait, and no traceback left unseen.
+"""Fixtures for all tests: both event loops, one time limit, one way to wait, and no error of a loop unseen.
 
-A test of behaviour is an `async def` body given to the `run` fixture, which runs it on uvloop and then on
-stock asyncio. Waiting is done for a state (`until`), never for a length of time; `FASTECHO_TEST_UNIT=3`
-makes every patience three times as long on a slow machine.
+The body of a behavioural test is an `async def` that the `run` fixture runs on uvloop and then on stock asyncio. Tests
+wait for a state (`until`), never for a length of time. `FASTECHO_TEST_UNIT=3` makes each time limit three times as
+long.
 """
 
 from __future__ import annotations
@@ -10,26 +10,29 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator
-from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 import uvloop
 from hypothesis import HealthCheck, settings
 
-sys.path.insert(0, str(Path(__file__).parent))
-
 from children import ChildServer
 from patience import DEADLINE
 
 pytest_plugins = ["pytester"]
 
-# A job in the background of a script has SIGINT ignored, and so would have the processes that the tests send it to.
+# A background job of a script has SIGINT ignored, and a job of nohup SIGHUP. The processes that the tests start would
+# inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+# `make` passes its variables to its commands. A `make` that a test runs must not see them.
+for name in ("MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS", "PYTHON", "VENV"):
+    os.environ.pop(name, None)
 
 T = TypeVar("T")
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
@@ -96,7 +99,7 @@ def run(loop: asyncio.AbstractEventLoop) -> Runner:
 
 @pytest.fixture
 def child(loop_name: str) -> Iterator[Callable[..., ChildServer]]:
-    """Start an EchoServer in a Python process of its own; stopped when the test ends."""
+    """Start an EchoServer in a separate Python process; stopped when the test ends."""
     started: list[ChildServer] = []
 
     def start(**options: Any) -> ChildServer:

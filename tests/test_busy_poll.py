@@ -1,7 +1,14 @@
 """--busy-poll: the loop spins after a byte, and an idle server sleeps."""
 
+import asyncio
+import contextlib
+
+import pytest
+
 import fastecho
 from clients import Client
+from fastecho._busy_poll import BusyPollSessions
+from fastecho._net.loops import runs_on_uvloop
 from patience import until
 
 
@@ -18,39 +25,61 @@ def test_echo_while_spinning(run):
     run(body())
 
 
+@contextlib.asynccontextmanager
+async def spinning(busy_poll):
+    """The sessions of a listener with `--busy-poll`, and its address."""
+    loop = asyncio.get_running_loop()
+    config = fastecho.ServerConfig(port=0, busy_poll=busy_poll, terminator=None)
+    sessions = BusyPollSessions(config, loop, direct=runs_on_uvloop(loop))
+    server = await loop.create_server(sessions.new_session, "127.0.0.1", 0)
+    try:
+        yield sessions, server.sockets[0].getsockname()
+    finally:
+        server.close()
+        sessions.abort_all()
+        await until(lambda: sessions.count == 0, "no session is left")
+        sessions.close()
+
+
 def test_a_byte_keeps_the_loop_awake(run):
     async def body():
+        async with spinning(1_000_000) as (sessions, address):
+            assert not sessions.polling, "nothing has happened yet"
+            async with Client.to(address) as client:
+                assert await client.ask(b"x") == b"x"
+                assert sessions.polling
+
+    run(body())
+
+
+def test_an_idle_loop_sleeps(run):
+    async def body():
+        async with spinning(1000) as (sessions, address), Client.to(address) as client:
+            for _ in range(2):  # it wakes again
+                assert await client.ask(b"x") == b"x"
+                await until(lambda: not sessions.polling, "the loop sleeps again")
+
+    run(body())
+
+
+def test_a_loop_may_sleep_after_its_sessions_are_closed(run):
+    async def body():
+        async with spinning(1_000_000) as (sessions, address):
+            async with Client.to(address) as client:
+                assert await client.ask(b"x") == b"x"
+        await until(lambda: not sessions.polling, "the loop may sleep after a close")
+
+    run(body())
+
+
+def test_a_server_closes_while_it_spins(run):
+    async def body():
         async with fastecho.EchoServer(port=0, busy_poll=1_000_000, terminator=None) as server:
-            assert not server._group.spinning, "nothing has happened yet"
             async with Client.to(server.address) as client:
-                await client.send(b"x")
-                assert await client.receive(1) == b"x"
-                assert server._group.spinning
-
-    run(body())
-
-
-def test_an_idle_server_sleeps(run):
-    async def body():
-        async with fastecho.EchoServer(port=0, busy_poll=1000, terminator=None) as server:
-            async with Client.to(server.address) as client:
-                for _ in range(2):  # it wakes again
-                    await client.send(b"x")
-                    assert await client.receive(1) == b"x"
-                    await until(lambda: not server._group.spinning, "the loop sleeps again")
-
-    run(body())
-
-
-def test_a_server_that_closes_while_spinning(run):
-    async def body():
-        server = fastecho.EchoServer(port=0, busy_poll=1_000_000, terminator=None)
-        await server.start()
-        async with Client.to(server.address) as client:
-            await client.send(b"x")
-            assert await client.receive(1) == b"x"
-            await server.close(drain=False)
-        await until(lambda: not server._group.spinning, "the loop may sleep after a close")
+                assert await client.ask(b"x") == b"x"
+                await server.close(drain=False)
+                with pytest.raises(ConnectionResetError):
+                    await client.receive(1)
 
     run(body())
 

@@ -15,9 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastecho._parse import show_seconds, show_size, usable_cpus
-from fastecho._text import read_terminator, write_terminator
-from fastecho._unix import LONGEST_PATH
+from fastecho._options.text import LONGEST_UNIX_PATH, read_terminator, write_terminator
+from fastecho._options.types import show_seconds, show_size, usable_cpus
 from fastecho.config import GROUPS, Option, ServerConfig, options
 from fastecho.errors import ConfigError, FastechoError
 from fastecho.faults import Fault
@@ -29,6 +28,7 @@ BOUNDS: dict[str, tuple[Any, Any, Any, Any]] = {
     "port": (0, 65535, -1, 65536),
     "backlog": (1, 65535, 0, 65536),
     "ready_fd": (1, 1_048_575, 0, 1_048_576),
+    "exit_fd": (0, 1_048_575, -1, 1_048_576),
     "workers": (1, 512, 0, 513),
     "busy_poll": (1, 1_000_000, 0, 1_000_001),
     "max_connections": (1, 1_000_000, 0, 1_000_001),
@@ -138,7 +138,7 @@ def test_bounds_are_inclusive_and_told(name: str) -> None:
 
 
 def test_every_number_has_its_bounds_tested() -> None:
-    assert {name for name, option in BY_NAME.items() if hasattr(option.kind, "low")} == set(BOUNDS)
+    assert {name for name, option in BY_NAME.items() if hasattr(option.type, "low")} == set(BOUNDS)
 
 
 def test_bound_of_a_size_is_told_in_human_units() -> None:
@@ -196,14 +196,14 @@ def test_tls_file_without_certificate_is_refused(name: str) -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        "reset(after_out=17).first(2); latency(0.1)",
-        [Fault.reset(after_out=17).first(2), Fault.latency(0.1)],
-        ("reset(after_out=17).first(2)", Fault.latency(0.1)),
+        "reset(after_sent=17).first(2); latency(0.1)",
+        [Fault.reset(after_sent=17).first(2), Fault.latency(0.1)],
+        ("reset(after_sent=17).first(2)", Fault.latency(0.1)),
     ],
     ids=["text", "list", "tuple"],
 )
 def test_faults_become_a_tuple_of_faults(value: Any) -> None:
-    assert ServerConfig(fault=value).fault == (Fault.reset(after_out=17).first(2), Fault.latency(0.1))
+    assert ServerConfig(fault=value).fault == (Fault.reset(after_sent=17).first(2), Fault.latency(0.1))
 
 
 def test_one_fault_and_no_fault_become_a_tuple_too() -> None:
@@ -219,9 +219,9 @@ def test_config_with_faults_is_hashable_and_picklable() -> None:
 
 
 def test_line_of_a_bad_fault_says_which_one_and_why() -> None:
-    assert message_of(fault="refuse(); reset(after_out=-1)") == (
-        "fault 'refuse(); reset(after_out=-1)': "
-        "reset(after_out=-1): after_out must be a whole number of bytes, 0 or more"
+    assert message_of(fault="refuse(); reset(after_sent=-1)") == (
+        "fault 'refuse(); reset(after_sent=-1)': "
+        "reset(after_sent=-1): after_sent must be a whole number of bytes, 0 or more"
     )
     assert message_of(fault=["rset()"]) == "fault ['rset()']: rset: no such fault; did you mean reset?"
 
@@ -254,10 +254,10 @@ def test_preallocation_of_more_than_any_machine_needs_is_refused() -> None:
 
 
 def test_unix_path_is_as_long_as_the_kernel_allows() -> None:
-    longest = "/" + "x" * (LONGEST_PATH - 1)
+    longest = "/" + "x" * (LONGEST_UNIX_PATH - 1)
     assert ServerConfig(unix=longest).unix == longest
     # Bytes count, not characters.
-    assert f"at most {LONGEST_PATH} bytes" in message_of(unix=longest[:-1] + "é")
+    assert f"at most {LONGEST_UNIX_PATH} bytes" in message_of(unix=longest[:-1] + "é")
 
 
 @pytest.mark.parametrize("path", ["", "a\0b"])
@@ -338,7 +338,7 @@ def test_terminator_of_no_or_too_many_bytes_is_refused(terminator: bytes) -> Non
         ("none", None),
     ],
 )
-def test_terminator_text(text: str, value: bytes | None) -> None:
+def test_each_form_of_a_terminator_is_parsed(text: str, value: bytes | None) -> None:
     assert BY_NAME["terminator"].parse(text) == value
 
 
@@ -368,7 +368,7 @@ def test_every_terminator_can_be_written_and_read_again(terminator: bytes) -> No
         ("-1", -1),
     ],
 )
-def test_size_text(text: str, value: int) -> None:
+def test_each_form_of_a_size_is_parsed(text: str, value: int) -> None:
     assert BY_NAME["buffer_size"].parse(text) == value
 
 
@@ -381,7 +381,7 @@ def test_size_text_that_is_none_is_refused(text: str) -> None:
 @pytest.mark.parametrize("name", ["port", "buffer_size"])
 def test_number_of_thousands_of_digits_is_out_of_range_and_nothing_worse(name: str) -> None:
     with pytest.raises(ConfigError, match="must be between"):
-        BY_NAME[name].check(BY_NAME[name].parse("9" * 5000))
+        BY_NAME[name].validate(BY_NAME[name].parse("9" * 5000))
 
 
 @pytest.mark.parametrize(
@@ -399,7 +399,7 @@ def test_number_of_thousands_of_digits_is_out_of_range_and_nothing_worse(name: s
         ("-1", -1.0),
     ],
 )
-def test_time_text(text: str, value: float | None) -> None:
+def test_each_form_of_a_time_is_parsed(text: str, value: float | None) -> None:
     assert BY_NAME["idle_timeout"].parse(text) == value
 
 
@@ -411,8 +411,8 @@ def test_time_text_that_is_none_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize("option", options(), ids=lambda option: option.name)
 def test_default_as_help_shows_it_reads_as_the_default(option: Option) -> None:
-    if shown := option.show(option.default):
-        assert option.check(option.parse(shown)) == option.default
+    if shown := option.format(option.default):
+        assert option.validate(option.parse(shown)) == option.default
 
 
 @given(st.integers(512, 16 << 20))
@@ -428,4 +428,10 @@ def test_every_time_can_be_shown_and_read_again(seconds: float) -> None:
 @given(st.sampled_from(options()), st.text())
 def test_no_text_raises_anything_but_a_config_error(option: Option, text: str) -> None:
     with contextlib.suppress(ConfigError):
-        option.check(option.parse(text))
+        option.validate(option.parse(text))
+
+
+@pytest.mark.parametrize("option", options(), ids=lambda option: option.name)
+def test_a_default_is_valid_and_stays_as_it_is(option: Option) -> None:
+    assert option.validate(option.default) == option.default
+    assert type(option.validate(option.default)) is type(option.default)

@@ -1,5 +1,5 @@
 """send(2) past the transport: a session on one end of a socket pair, its transport watched.
-HAZARDS 13, 14 and 15.
+hazards 13, 14 and 15 (docs/hazards.md).
 """
 
 import contextlib
@@ -9,14 +9,14 @@ import pytest
 
 from driven import Driven, Wire
 from fastecho import ServerConfig
-from fastecho._session import SessionGroup
+from fastecho._session import Sessions
 
 
 @contextlib.contextmanager
 def direct(loop, **options):
     """group, session on a real descriptor, the peer's end."""
     config = ServerConfig(**{"terminator": None, "buffers": 2, **options})
-    group = SessionGroup(config, loop, direct=True)
+    group = Sessions(config, loop, direct=True)
     mine, peer = socket.socketpair()
     try:
         mine.setblocking(False)
@@ -65,7 +65,7 @@ def test_what_send_leaves_goes_through_the_transport(loop, pinned):
 
 
 def test_never_ahead_of_what_the_transport_has_queued(loop, pinned):
-    """HAZARDS 13: a send(2) while bytes are queued would reorder the stream."""
+    """Hazard 13: a send(2) while bytes are queued would reorder the stream."""
     with direct(loop, pin_buffers=pinned, buffer_size=4096) as (_, driven, mine, peer):
         mine.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
         driven.wire.takes = [0]
@@ -87,19 +87,19 @@ def test_never_ahead_of_what_the_transport_has_queued(loop, pinned):
 
 @pytest.mark.parametrize("terminator", [None, b"\0"], ids=repr)
 def test_a_peer_that_is_gone(loop, pinned, terminator):
-    """HAZARDS 15: EPIPE from send(2) is not known to the loop: abort, count a reset, raise nothing."""
+    """Hazard 15: EPIPE from send(2) is not known to the loop: abort, count a reset, raise nothing."""
     with direct(loop, pin_buffers=pinned, terminator=terminator) as (group, driven, _, peer):
         peer.close()
         driven.read(b"x\0")
         assert driven.wire.aborted
-        driven.settle()
-        assert group.stats()["end_reset"] == 1
-        assert (group.sessions, group.stats()["buffers_in_use"]) == (0, 0)
+        driven.lose_if_flushed()
+        assert group.stats()["ends"]["reset"] == 1
+        assert (group.count, group.stats()["buffers_in_use"]) == (0, 0)
         assert not driven.wire.violations
 
 
 def test_a_descriptor_is_forgotten_when_the_connection_is_lost(loop, pinned):
-    """HAZARDS 14: the number is the next connection's; nothing of this session may reach it."""
+    """Hazard 14: the number is the next connection's; nothing of this session may reach it."""
     with direct(loop, pin_buffers=pinned) as (group, driven, mine, _):
         driven.read(b"x")
         number = mine.fileno()
@@ -127,5 +127,5 @@ def test_a_terminator_at_the_end_of_a_direct_send(loop, pinned):
         assert not driven.wire.closing
         driven.eof()
         driven.finish()
-        assert group.stats()["end_terminator"] == 1
+        assert group.stats()["ends"]["terminator"] == 1
         assert not driven.wire.violations

@@ -75,7 +75,7 @@ def test_clients_in_the_accept_queue_are_served(run):
 
 
 def test_a_busy_session_is_served_while_it_talks(run):
-    """FIN at once to whoever was silent a moment ago would lose the next request."""
+    """FIN at once to a client that was silent a moment ago would lose its next request."""
 
     async def body():
         server = fastecho.EchoServer(port=0, drain_grace=1 * UNIT)
@@ -146,7 +146,7 @@ def test_close_without_drain_ends_everything_at_once(run, pinned):
     run(body())
 
 
-def test_nobody_connects_after_close(run):
+def test_no_client_connects_after_close(run):
     async def body():
         server = fastecho.EchoServer(port=0)
         await server.start()
@@ -178,7 +178,7 @@ def test_drain_of_a_session_that_lingers(run):
     run(body())
 
 
-def test_drain_with_nobody_there_is_immediate(run):
+def test_drain_without_connections_is_immediate(run):
     async def body():
         server = fastecho.EchoServer(port=0, drain_grace=1000, drain_timeout=2000)
         await server.start()
@@ -188,7 +188,7 @@ def test_drain_with_nobody_there_is_immediate(run):
 
 
 def test_the_port_is_free_after_close(run):
-    """TIME_WAIT of the server's own FINs does not hold it (HAZARDS 40)."""
+    """TIME_WAIT of the server's own FINs does not hold it (hazard 40)."""
 
     async def body():
         server = fastecho.EchoServer(port=0)
@@ -206,7 +206,7 @@ def test_the_port_is_free_after_close(run):
 
 
 def test_descriptors_after_every_kind_of_end(run):
-    """HAZARDS 10: nothing stays open, however a session ended."""
+    """Hazard 10: nothing stays open, however a session ended."""
 
     def descriptors():
         return sum(1 for number in range(1024) if _is_open(number))

@@ -26,7 +26,7 @@ def quiet(caplog):
 
 
 @pytest.mark.parametrize("size", [1, 2, 511, 512, 513, 65535, 65536, 65537, 131072, 1_000_003])
-def test_sizes(run, pinned, size):
+def test_messages_of_each_size_are_echoed(run, pinned, size):
     async def body():
         data = random.Random(size).randbytes(size)
         async with fastecho.EchoServer(port=0, terminator=None, pin_buffers=pinned) as server:
@@ -39,7 +39,7 @@ def test_sizes(run, pinned, size):
 
 
 @pytest.mark.parametrize("buffer_size", [512, 4096, 65536, 1 << 20])
-def test_buffer_sizes(run, pinned, buffer_size):
+def test_buffers_of_each_size_echo_the_same(run, pinned, buffer_size):
     async def body():
         data = random.Random(1).randbytes(3_000_000)
         options = {"terminator": None, "buffer_size": buffer_size, "buffers": 2, "pin_buffers": pinned}
@@ -147,7 +147,7 @@ def test_a_terminator_of_64_bytes_in_64_reads(run, match):
 @pytest.mark.parametrize("match", ["anywhere", "tail"])
 @pytest.mark.parametrize("terminator", [b"\0", b"\r\n", b"abab", None], ids=repr)
 def test_any_pieces_over_a_socket(loop, pinned, match, terminator):
-    """`tail` depends on the reads, which TCP hides (HAZARDS 41): one piece, then its echo, then the next; so
+    """`tail` depends on the reads, which TCP hides (hazard 41): one piece, then its echo, then the next; so
     each piece is one read, or as many as it takes buffers of 512 bytes."""
     options = {"terminator": terminator, "match": match, "buffer_size": 512, "pin_buffers": pinned}
     server = fastecho.EchoServer(port=0, **options)
@@ -250,7 +250,7 @@ def test_reset_by_the_peer_is_counted_and_quiet(run, pinned, quiet):
 
 
 def test_reset_before_the_accept(run, quiet):
-    """HAZARDS 2, 26: the peer is gone, its name unknown, when the session is made; the listener lives on."""
+    """Hazards 2 and 26: the client is gone, its address unknown, when the session is made; the listener lives on."""
 
     async def body():
         async with fastecho.EchoServer(port=0) as server:

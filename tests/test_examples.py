@@ -21,7 +21,7 @@ def test_every_example_has_its_promises():
 
 
 @pytest.mark.parametrize("name", PROMISES)
-def test_example(name, tmp_path):
+def test_each_example_runs(name, tmp_path):
     """Run from another directory and with warnings as errors, as a user with strict habits would."""
     done = subprocess.run(
         [sys.executable, "-W", "error", str(EXAMPLES / name)],

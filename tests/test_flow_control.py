@@ -13,7 +13,7 @@ from patience import UNIT, until
 
 @pytest.mark.parametrize("buffer_size", [512, 4096, 65536])
 def test_slow_reader_over_small_kernel_buffers(run, pinned, buffer_size):
-    """HAZARDS 5: tails are handed to the transport all the time; every byte is compared."""
+    """Hazard 5: tails are handed to the transport all the time; every byte is compared."""
 
     async def body():
         data = random.Random(3).randbytes(2_000_000)
@@ -62,7 +62,7 @@ def test_many_slow_readers_share_the_pool(run, pinned):
 
 
 def test_a_peer_that_never_reads_is_not_read_from(run, pinned):
-    """HAZARDS 8: what it sends stays in the kernel; the session holds one buffer."""
+    """Hazard 8: what it sends stays in the kernel; the session holds one buffer."""
 
     async def body():
         options = {"terminator": None, "buffer_size": 4096, "pin_buffers": pinned}
@@ -74,13 +74,13 @@ def test_a_peer_that_never_reads_is_not_read_from(run, pinned):
                 assert stats.bytes_in - stats.bytes_out <= 4096
                 assert stats.buffers_in_use == 1
                 assert stats.pauses >= 1
-                assert len(await client.receive(sent)) == sent, "no deadlock (HAZARDS 6)"
+                assert len(await client.receive(sent)) == sent, "no deadlock (hazard 6)"
 
     run(body(), limit=30 * UNIT)
 
 
 def test_others_are_served_beside_a_hot_connection(run):
-    """HAZARDS 28: one connection that always has more to read yields after its share."""
+    """Hazard 28: one connection that always has more to read yields after its share."""
 
     async def body():
         async with fastecho.EchoServer(port=0, terminator=None, buffer_size=512) as server:
@@ -109,7 +109,7 @@ def test_others_are_served_beside_a_hot_connection(run):
 
 
 def test_reset_while_a_tail_is_queued(run, pinned):
-    """HAZARDS 12: the session's reading is paused when the peer resets."""
+    """Hazard 12: the session's reading is paused when the peer resets."""
 
     async def body():
         options = {"terminator": None, "write_timeout": 3 * UNIT, "pin_buffers": pinned}

@@ -69,7 +69,7 @@ def due(match):
     return {"tail": b"hello\0more", "anywhere": b"hello\0"}[match]
 
 
-def test_ncat(server, match):
+def test_ncat_gets_its_echo(server, match):
     need("ncat")
     host, port = server.address
     assert talk(["ncat", host, str(port)], b"hello\0more") == due(match)
@@ -105,14 +105,14 @@ def test_ncat_over_a_unix_socket(match):
         shutil.rmtree(folder)
 
 
-def test_socat(server, match):
+def test_socat_gets_its_echo(server, match):
     need("socat")
     host, port = server.address
     assert talk(["socat", "-t5", "-", f"TCP:{host}:{port}"], b"hello\0more") == due(match)
 
 
 def test_socat_in_small_blocks(server, match):
-    """1-byte writes: the NUL is the end of whatever read it comes in, unless reads merge it with more."""
+    """1-byte writes: the NUL ends the read that it arrives in, unless the read brings more bytes."""
     need("socat")
     host, port = server.address
     got = talk(["socat", "-t5", "-b1", "-", f"TCP:{host}:{port},nodelay"], b"hello\0more")
@@ -120,14 +120,14 @@ def test_socat_in_small_blocks(server, match):
                                                                 b"hello\0mor", b"hello\0more"}  # fmt: skip
 
 
-def test_perl(server, match):
+def test_a_perl_client_gets_its_echo(server, match):
     need("perl")
     host, port = server.address
     expected = {"tail": b"bye\0", "anywhere": b"hello\0"}[match]
     assert talk(["perl", "-e", PERL, host, str(port), match]) == expected
 
 
-def test_node(server, match):
+def test_a_node_client_gets_its_echo(server, match):
     need("node")
     host, port = server.address
     expected = {"tail": b"bye\0", "anywhere": b"hello\0"}[match]

@@ -22,15 +22,15 @@ HOT = {
     },
     ("_session.pyx", "def buffer_updated"): {
         "def buffer_updated": "called from Python with an int",
-        "take_in(self, nbytes)": "checks for an exception of the unlikely paths",
+        "receive(self, nbytes)": "checks for an exception of the unlikely paths",
     },
-    ("_session.pxd", "cdef inline int take_in"): {
+    ("_session.pxd", "cdef inline int receive"): {
         "raise ValueError": "a caller's mistake; never taken by a loop",
         "self.process(slot, nbytes)": "checks for an exception of the unlikely paths",
-        "cdef inline int take_in": "the traceback of those",
+        "cdef inline int receive": "the traceback of those",
     },
     ("_session.pyx", "cdef int process"): {
-        "return self.not_open(size)": "an unlikely path, which may raise",
+        "return self.receive_after_end(size)": "an unlikely path, which may raise",
         "return self.yield_share()": "an unlikely path, which may raise",
         "return self.broken(errno)": "an unlikely path, which may raise",
         "self.send_rest(slot, sent, due)": "an unlikely path, which may raise",
@@ -38,7 +38,7 @@ HOT = {
         "cdef int process": "the traceback of those",
     },
     ("testing/_record.pyx", "cdef int add"): {
-        "self.keep(": "an unlikely path, which may raise",
+        "self.store(": "an unlikely path, which may raise",
         "self.watch.notify()": "an unlikely path, which may raise",
         "cdef int add": "the traceback of those",
     },
@@ -106,7 +106,7 @@ def test_a_hot_function_takes_no_python_path(generated, name, head):
 
 def test_the_check_sees_python(generated):
     """A line that does touch Python is found, so that the test above can fail."""
-    lines = function_lines(SOURCE / "_session.pyx", "cdef int hand_over")
+    lines = function_lines(SOURCE / "_session.pyx", "cdef int write_tail")
     calls = python_calls(generated, "_session.pyx")
     write = next(number for number, text in lines.items() if "transport.write(data)" in text)
     assert calls[write]

@@ -1,4 +1,4 @@
-"""A client that sends past its terminator without reading gets all that is due to it and a FIN: HAZARDS 11."""
+"""A client that sends past its terminator without reading gets all that is due to it and a FIN: hazard 11."""
 
 import asyncio
 import random

@@ -131,11 +131,11 @@ import asyncio, resource, sys
 sys.path.insert(0, {tests!r})
 from driven import Driven, Wire
 from fastecho import ServerConfig
-from fastecho._session import SessionGroup
+from fastecho._session import Sessions
 
 loop = asyncio.SelectorEventLoop()
 config = ServerConfig(buffers=2, buffer_size=16 << 20, terminator=None)
-group = SessionGroup(config, loop)
+group = Sessions(config, loop)
 sessions = [Driven(group, config, loop, Wire([2])) for _ in range(5)]
 sessions[0].read(b"warm")
 sessions[0].until_reading([None])
@@ -166,7 +166,7 @@ def test_when_the_pool_cannot_grow_the_tail_is_copied():
     """get_buffer cannot fail: the bytes of a held tail are copied out, and the slot stands ready again."""
     from pathlib import Path
 
-    code = NO_MEMORY.format(tests=str(Path(__file__).parent))
+    code = NO_MEMORY.format(tests=str(Path(__file__).parent / "support"))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30 * UNIT)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "0"

@@ -20,7 +20,7 @@ from cuts import cut, every_cut
         (None, "tail", [b"\0", b"x"], [-1, -1]),
     ],
 )
-def test_terminator(value, match, reads, due):
+def test_the_reference_finds_the_terminator(value, match, reads, due):
     terminator = reference.Terminator(value, match)
     assert [terminator.feed(read) for read in reads] == due
 

@@ -40,7 +40,7 @@ def test_address_is_host_and_port(run):
 
 
 @needs_ipv6
-def test_ipv6(run):
+def test_a_server_listens_on_ipv6(run):
     async def body():
         async with fastecho.EchoServer(host="::1", port=0) as server:
             assert server.address[0] == "::1"
@@ -52,7 +52,7 @@ def test_ipv6(run):
 
 @needs_ipv6
 def test_both_families_on_one_port(run):
-    """HAZARDS 20: port 0 gives each its own unless they are bound one after the other."""
+    """Hazard 20: port 0 gives each its own unless they are bound one after the other."""
 
     async def body():
         async with fastecho.EchoServer(host="127.0.0.1,::1", port=0) as server:
@@ -65,7 +65,7 @@ def test_both_families_on_one_port(run):
     run(body())
 
 
-def test_config_object(run):
+def test_a_server_takes_a_config_object(run):
     async def body():
         config = ServerConfig(port=0, terminator=b"END")
         async with fastecho.EchoServer(config) as server:
@@ -216,7 +216,7 @@ def test_given_sockets_are_served(run):
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_INFO"), reason="needs TCP_INFO")
 def test_the_backlog_is_the_configured_one(run):
-    """HAZARDS 18: create_server(sock=...) listens again with 100 unless it is told."""
+    """Hazard 18: create_server(sock=...) listens again with 100 unless it is told."""
 
     def backlog(sock):
         return int.from_bytes(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)[28:32], "little")

@@ -34,6 +34,7 @@ def same_as_reference(value, match, reads):
             real.feed(b"more")
 
 
+@pytest.mark.slow
 @settings(max_examples=2000)
 @given(st.data())
 def test_any_cut_of_any_stream(data):
@@ -110,7 +111,7 @@ def test_reset_in_the_middle_forgets_the_part_seen():
         assert terminator.feed(b"c") == -1
 
 
-def test_properties():
+def test_a_terminator_shows_its_value_and_match():
     terminator = Terminator(b"ab", match="anywhere")
     assert (terminator.value, terminator.match, terminator.ended) == (b"ab", "anywhere", False)
     assert Terminator(b"ab").match == "tail"
@@ -119,13 +120,13 @@ def test_properties():
 
 
 @pytest.mark.parametrize("value", [b"", b"x" * 65, "x", "", 7, bytearray, [b"x"]], ids=repr)
-def test_bad_value(value):
+def test_a_bad_value_is_refused(value):
     with pytest.raises((ValueError, TypeError)):
         Terminator(value)
 
 
 @pytest.mark.parametrize("match", ["", "head", "TAIL", None, b"tail"], ids=repr)
-def test_bad_match(match):
+def test_a_bad_match_is_refused(match):
     with pytest.raises((ValueError, TypeError)):
         Terminator(b"x", match=match)
 
@@ -169,7 +170,7 @@ def test_a_million_one_byte_reads_look_at_each_byte_once(match):
     assert terminator.feed(b"b") == 1
 
 
-def test_long_reads():
+def test_the_terminator_is_found_in_long_reads():
     noise = bytes(range(1, 256)) * 4096
     for value in (b"\0", b"\r\n\r\n\0", b"\xfe" * 7):
         terminator = Terminator(value, match="anywhere")

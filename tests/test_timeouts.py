@@ -10,14 +10,14 @@ import fastecho
 from clients import Client, pinned_listener
 from driven import Driven, Wire
 from fastecho import ServerConfig
-from fastecho._session import SessionGroup
+from fastecho._session import Sessions
 from patience import UNIT, until
 
 
 @contextlib.contextmanager
 def group_of(loop, **options):
     config = ServerConfig(buffer_size=512, **{"buffers": 2, "terminator": None, **options})
-    group = SessionGroup(config, loop)
+    group = Sessions(config, loop)
     try:
         yield group, config
     finally:
@@ -34,7 +34,7 @@ def sweep(group, driven, start, seconds):
     return None
 
 
-def test_idle(loop, pinned):
+def test_an_idle_session_is_closed_after_idle_timeout(loop, pinned):
     with group_of(loop, idle_timeout=5, pin_buffers=pinned) as (group, config):
         driven = Driven(group, config, loop)
         driven.read(b"x")
@@ -45,7 +45,7 @@ def test_idle(loop, pinned):
         assert bytes(driven.wire.sent) == b"x"
         driven.eof()
         driven.finish()
-        assert group.stats()["end_idle"] == 1
+        assert group.stats()["ends"]["idle"] == 1
         assert not driven.wire.violations
 
 
@@ -58,7 +58,7 @@ def test_idle_from_the_accept(loop, pinned):
         assert 3 <= ended <= 5
         driven.eof()
         driven.finish()
-        assert group.stats()["end_idle"] == 1
+        assert group.stats()["ends"]["idle"] == 1
 
 
 def test_idle_is_off_by_default(loop, pinned):
@@ -75,17 +75,17 @@ def test_a_peer_that_takes_nothing(loop, pinned):
         driven.read(b"abc")
         assert driven.wire.reading_paused
         ended = sweep(group, driven, time.monotonic(), 20)
-        assert ended is not None, "no time-out on a session whose reading is paused (HAZARDS 12)"
+        assert ended is not None, "no time-out on a session whose reading is paused (hazard 12)"
         assert 4 <= ended <= 6
         assert driven.wire.aborted
-        driven.settle()
-        assert group.stats()["end_write_timeout"] == 1
+        driven.lose_if_flushed()
+        assert group.stats()["ends"]["write_timeout"] == 1
         assert group.stats()["buffers_in_use"] == 0
         assert not driven.wire.violations
 
 
 def test_a_peer_that_takes_a_byte_now_and_then(loop, pinned):
-    """Progress is a fall of what is queued, however small (HAZARDS 9)."""
+    """Progress is a fall of what is queued, however small (hazard 9)."""
     with group_of(loop, write_timeout=4, pin_buffers=pinned) as (group, config):
         driven = Driven(group, config, loop, Wire([0]))
         driven.read(b"x" * 100)
@@ -108,7 +108,7 @@ def test_no_write_time_out_while_nothing_is_due(loop, pinned):
 
 
 def test_write_time_out_of_a_session_that_has_seen_eof(loop, pinned):
-    """HAZARDS 10: the flush after the peer's FIN is bounded as well."""
+    """Hazard 10: the flush after the peer's FIN is bounded as well."""
     with group_of(loop, write_timeout=4, pin_buffers=pinned) as (group, config):
         driven = Driven(group, config, loop, Wire([0]))
         driven.read(b"abc")
@@ -119,7 +119,7 @@ def test_write_time_out_of_a_session_that_has_seen_eof(loop, pinned):
             driven.turn()
         assert driven.lost, "its unsent bytes hold it for ever"
         assert group.stats()["buffers_in_use"] == 0
-        assert group.stats()["end_write_timeout"] == 1
+        assert group.stats()["ends"]["write_timeout"] == 1
 
 
 
@@ -190,7 +190,7 @@ def test_a_slow_reader_outlives_the_write_time_out(run):
 
 
 def test_the_linger_clock_starts_when_the_echo_is_acknowledged(run):
-    """HAZARDS 11: the client sleeps longer than linger_timeout with the echo still under way."""
+    """Hazard 11: the client sleeps longer than linger_timeout with the echo still under way."""
 
     async def body():
         options = {"linger_timeout": 0.3 * UNIT, "write_timeout": 20 * UNIT, "match": "anywhere"}
@@ -251,7 +251,7 @@ def test_a_drain_does_not_end_a_session_between_its_flush_and_its_next_read(loop
         group.sweep(start + 1.05)
         assert not driven.wire.eof_asked, "its FIN came before it could read"
         driven.read(b"later")
-        driven.settle()
+        driven.lose_if_flushed()
         assert bytes(driven.wire.sent).endswith(b"later")
         driven.eof()
         driven.finish()
@@ -270,8 +270,8 @@ def test_a_session_that_cannot_be_looked_at_does_not_stop_the_time_outs_of_other
         assert good.wire.eof_asked, "the sweep stopped at the first one"
 
 
-def test_a_loop_that_was_held_up_ends_nobody(run):
-    """It has not listened meanwhile, so the time it lost is nobody's silence."""
+def test_a_loop_that_was_held_up_ends_no_connection(run):
+    """The loop has not read meanwhile, so the lost time does not count as silence."""
 
     async def body():
         async with fastecho.EchoServer(port=0, terminator=None, idle_timeout=0.4 * UNIT) as server:

@@ -88,7 +88,7 @@ int main(int argc, char** argv)
         return 2;
     }
     try {
-        // The hint that one thread runs the loop: what whoever writes it for speed would pass.
+        // The hint that one thread runs the loop: as a program written for speed would pass.
         asio::io_context context(1);
         AServer server(context, static_cast<unsigned short>(std::atoi(argv[1])));
         std::cout << server.port() << std::endl;

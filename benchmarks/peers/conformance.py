@@ -54,7 +54,7 @@ def compare(found: bytes, due: bytes, what: str) -> None:
 
 
 def sending(client: socket.socket, pieces: Sequence[bytes], finish: bool = False) -> threading.Thread:
-    """Sends the pieces, and a FIN if so asked, from a thread: nobody waits for room in a buffer."""
+    """Sends the pieces, and a FIN if so asked, from a thread: so that no full buffer blocks the test."""
 
     def send() -> None:
         # What could not be sent shows as an echo that is too short.

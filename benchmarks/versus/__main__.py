@@ -142,7 +142,7 @@ def write_docs(record: Record, directory: Path) -> None:
         print("no plot: it needs matplotlib (pip install matplotlib)", file=sys.stderr)
     record.save(directory / "performance.json")
     (directory / "performance.md").write_text(markdown.page(record, picture, "performance.json"))
-    # The README has a place for the table once somebody has put the two markers there.
+    # The README has a place for the picture between two markers.
     readme = directory.parent / "README.md"
     if readme.exists():
         shown = markdown.excerpt(record, f"{directory.name}/{picture}" if picture else None)

@@ -86,10 +86,9 @@ def failures(record: Record) -> str:
 
 
 def excerpt(record: Record, plot: str | None) -> str:
-    """The table, the plot and one sentence, for the README."""
-    picture = f"![fastecho relative to its peers, by kind of work]({plot})" if plot else ""
-    parts = (INTRODUCTION, draw(headline(record)), picture, reading.sentence(record))
-    return "\n\n".join(part for part in parts if part)
+    """The plot, the wins and the losses, for the README."""
+    picture = f"![CPU per echo of fastecho relative to other servers, by kind of work]({plot})" if plot else ""
+    return "\n\n".join(part for part in (picture, reading.sentences(record)) if part)
 
 
 def spliced(text: str, insertion: str) -> str | None:

@@ -117,7 +117,7 @@ class Server:
             raise ServerError(f"a process of it ended{self.last_words()}") from None
 
     def resident_bytes(self) -> int:
-        """Bytes of memory of its own (not of files) resident in the server and its descendants.
+        """Bytes of anonymous memory (not of files) resident in the server and its descendants.
 
         Proportional: a page that a fork shares counts once, and code pages that another run of the same
         program happens to share do not move the figure.

@@ -3,6 +3,7 @@ from what was measured."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from benchmarks.versus import peers
@@ -92,8 +93,8 @@ def disturbances(record: Record) -> list[str]:
     return found
 
 
-def sentence(record: Record) -> str:
-    """One sentence for the README."""
+def sentences(record: Record) -> str:
+    """Where fastecho uses less CPU per echo, and where more: one sentence each, for the README."""
     shown = [
         found
         for row in rows_of(record)
@@ -103,8 +104,21 @@ def sentence(record: Record) -> str:
     ]
     if not shown:
         return "Nothing was measured."
-    ahead = sum(not found.behind for found in shown)
-    return (
-        f"In {ahead} of {len(shown)} comparisons of CPU per echo with the four peers of the table fastecho "
-        "is level or ahead; where C or C++ leads, docs/performance.md says by how much."
-    )
+    ahead, behind = [[found for found in shown if found.behind is side] for side in (False, True)]
+    text = f"fastecho uses no more CPU per echo than {_by_peer(ahead, shown)}."
+    if behind:
+        worst = max(behind, key=lambda found: found.ratio.median if found.ratio else 0.0)
+        assert worst.ratio is not None
+        text += (
+            f"\nIt uses more than {_by_peer(behind, shown)}; at most {worst.ratio.median:.2f} times as much "
+            f"({peers.BY_NAME[worst.peer].label}; {worst.row.label})."
+        )
+    return text
+
+
+def _by_peer(some: Sequence[Comparison], shown: Sequence[Comparison]) -> str:
+    """`C, epoll in 3 of 7 kinds of work, Go in 2 of 7`: the most first."""
+    of_all = Counter(found.peer for found in shown)
+    counts = Counter(found.peer for found in some).most_common()
+    texts = [f"{peers.BY_NAME[name].label} in {count} of {of_all[name]}" for name, count in counts]
+    return ", ".join([f"{texts[0]} kinds of work", *texts[1:]]) if texts else "any server of the comparison"

@@ -75,7 +75,7 @@ BY_NAME = {row.name: row for row in ROWS}
 # The same cells, read for the servers that sleep: nothing is held to it, and it is not kept silent either.
 SLEEPING = replace(
     BY_NAME["one"],
-    label="64 B, one connection, p50 round trip, nobody spinning",
+    label="64 B, one connection, p50 round trip, without busy polling",
     subject=FASTECHO,
     ceilings={},
 )

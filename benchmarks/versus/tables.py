@@ -133,7 +133,7 @@ def pinned(record: Record) -> Table:
 
 
 def sleeping(record: Record) -> Table:
-    """The p50 round trip of one connection where nobody spins."""
+    """The p50 round trip of one connection without busy polling."""
     body = []
     for found in comparisons(record):
         if found.row is rows.SLEEPING and found.ratio is not None:

@@ -22,7 +22,7 @@ def report(record: Record) -> str:
     parts = [draw(table) for table in tables if table.body]
     if signs := reading.disturbances(record):
         parts.append("\n".join(["The machine was not quiet; do not quote this run:", *signs, ""]))
-    parts.append(reading.sentence(record) + "\n")
+    parts.append(reading.sentences(record) + "\n")
     failures = record.failure_lines()
     if failures:
         parts.append("\n".join(["FAILED", *failures, ""]))

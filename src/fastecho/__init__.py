@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ._version import __version__ as __version__
+    from ._workers.supervisor import run as run
     from .config import ServerConfig as ServerConfig
     from .errors import AddressError as AddressError
     from .errors import AddressInUseError as AddressInUseError
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
     from .errors import PermissionDeniedError as PermissionDeniedError
     from .errors import TLSError as TLSError
     from .errors import WorkerStartError as WorkerStartError
+    from .server import ConnectionHandler as ConnectionHandler
     from .server import EchoServer as EchoServer
     from .stats import Stats as Stats
-    from .supervisor import run as run
     from .thread import ThreadServer as ThreadServer
     from .thread import serve as serve
 
@@ -41,9 +42,9 @@ _HOMES = {
         "TLSError",
         "WorkerStartError",
     ),
-    "server": ("EchoServer",),
+    "server": ("ConnectionHandler", "EchoServer"),
     "stats": ("Stats",),
-    "supervisor": ("run",),
+    "_workers.supervisor": ("run",),
     "thread": ("ThreadServer", "serve"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

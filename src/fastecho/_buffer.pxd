@@ -1,24 +1,24 @@
-"""Who owns which memory.
+"""Memory for reads, and which session holds which buffer.
 
-    Memory   one mmap; unmapped when the last view of it is gone
-    Slab     the slots cut from one Memory, each with a memoryview made once
-    BufferPool   the free list over all slabs; its head is the *ready slot*, which every read goes into
+    Memory      one mmap; unmapped with the last view of it
+    Slab        the buffers cut from one Memory, each with a memoryview that is made once
+    BufferPool  the free list over all slabs; its head is the *ready buffer*, which every read goes into
 
-    free ──► ready slot ──► slot ──► slot ──► NULL       last in, first out: the head is the one still hot in cache
-                 │ take()                    ▲
-                 ▼                           │ give()
-              held by one session until its tail is flushed, or for life with pin_buffers
+    free ──► ready buffer ──► buffer ──► buffer ──► NULL       last in, first out: the head is still in the cache
+                 │ acquire()                    ▲
+                 ▼                              │ release()
+              held by one session until its tail is flushed, or for its whole life with pin_buffers
 """
 
 cimport cython
 from ._scan cimport Pattern
 
 
-cdef struct Slot:
+cdef struct Buffer:
     unsigned char* data
     void* view              # memoryview over data, borrowed from the slab
     void* slab              # Slab, borrowed from the pool
-    Slot* next              # in the free list; meaningless while held
+    Buffer* next            # in the free list; meaningless while held
 
 
 @cython.final
@@ -29,7 +29,7 @@ cdef class Memory:
 
 @cython.final
 cdef class Slab:
-    cdef Slot* slots
+    cdef Buffer* buffers
     cdef Py_ssize_t count
     cdef Py_ssize_t held
     cdef list views
@@ -37,29 +37,19 @@ cdef class Slab:
 
 @cython.final
 cdef class BufferPool:
-    cdef Slot* ready                # head of the free list; NULL only at the limit
+    cdef Buffer* ready              # head of the free list; never NULL
     cdef readonly Py_ssize_t buffer_size
     cdef readonly Py_ssize_t preallocated
     cdef readonly Py_ssize_t capacity
     cdef readonly Py_ssize_t in_use
-    cdef Py_ssize_t limit
-    cdef Py_ssize_t slots_per_slab
-    cdef Slab empty                 # the one extra slab that nobody holds a slot of, or None
+    cdef Py_ssize_t buffers_per_slab
+    cdef Slab empty                 # the one extra slab none of whose buffers is held, or None
     cdef list slab_list             # the preallocated slab first
 
-    cdef Slot* take(self) noexcept
-    cdef void give(self, Slot* slot) noexcept
+    cdef Buffer* acquire(self) noexcept
+    cdef void release(self, Buffer* buffer) noexcept
     cdef int grow(self, Py_ssize_t count) except -1
     cdef int shrink(self) except -1
-
-
-@cython.final
-cdef class Lease:
-    cdef BufferPool pool
-    cdef Slot* slot
-    cdef Py_ssize_t exports
-
-    cdef int check(self) except -1
 
 
 @cython.final

@@ -1,7 +1,6 @@
-"""The C-accelerated buffer path: pooled memory and the terminator. Owns memory, knows no asyncio and no socket."""
+"""Pooled buffers and the terminator, in C. This module uses neither asyncio nor sockets."""
 
 import sys
-from types import TracebackType
 from typing import Final, Literal, final
 
 from typing_extensions import Buffer, Self
@@ -21,73 +20,49 @@ class Memory:
 
 @final
 class Slab:
-    """`count` slots of `size` bytes cut from one Memory. Raises MemoryError."""
+    """`count` buffers of `size` bytes cut from one Memory. Raises MemoryError."""
 
     def __new__(cls, count: int, size: int) -> Self: ...
 
 @final
 class BufferPool:
-    """Buffers cut from page-aligned slabs and leased last in, first out.
+    """Buffers of one size. The one that was released last is acquired next.
 
     Args:
-        buffers: slots preallocated in one slab; they are never given back. Default 64.
-        buffer_size: bytes of a slot. Default 65536.
-        limit: the most slots ever; None is no limit.
+        buffers: preallocated in one slab, which is never unmapped. Default 64.
+        buffer_size: bytes of a buffer. Default 65536.
 
-    One slot stands ready at all times, so that a read can begin without allocating: the pool grows by a slab (1 MiB of
-    slots, at least one) when its last free slot is leased. A slab beyond the preallocated one goes back to the system
-    once all of it is free and as many slots are free elsewhere. Memory is resident only once it was written to.
+    One buffer is ready at all times, so that a read can begin without allocating: the pool grows by a slab (1 MiB of
+    buffers, at least one) when its last free buffer is acquired. A slab beyond the preallocated one goes back to the
+    system when all of it is free and as many buffers are free elsewhere. Memory is resident only once it was written
+    to.
 
     Raises:
-        ValueError: `buffers` or `buffer_size` below 1, or `limit` below `buffers`.
+        ValueError: `buffers` or `buffer_size` is below 1.
         MemoryError: the system has no memory for the first slab.
 
     Not thread-safe: one pool a loop.
     """
 
-    def __new__(cls, buffers: int = 64, buffer_size: int = 65536, *, limit: int | None = None) -> Self: ...
+    def __new__(cls, buffers: int = 64, buffer_size: int = 65536) -> Self: ...
     @property
     def buffer_size(self) -> int:
-        """Bytes of a slot."""
+        """Bytes of a buffer."""
     @property
     def preallocated(self) -> int:
-        """Slots that are never given back."""
+        """Buffers of the first slab, which is never unmapped."""
     @property
     def capacity(self) -> int:
-        """Slots allocated now."""
+        """Buffers that exist now, free or held."""
     @property
     def in_use(self) -> int:
-        """Slots leased now."""
+        """Buffers held by sessions."""
     @property
     def free(self) -> int:
-        """Slots that can be leased without growing."""
+        """Buffers that can be acquired without growing; at least 1."""
     @property
     def slabs(self) -> int:
         """Slabs allocated now, the preallocated one among them."""
-    def lease(self) -> Lease:
-        """The slot that was released last. Raises MemoryError at the limit, or when the system has no memory."""
-
-@final
-class Lease:
-    """One slot, owned by whoever holds this object; writable through the buffer protocol.
-
-    It goes back to the pool with `release`, at the end of a `with` block, or when the object is collected.
-    """
-
-    @property
-    def address(self) -> int:
-        """Where the slot is in memory. Raises ValueError after `release`."""
-    @property
-    def size(self) -> int:
-        """Bytes of the slot."""
-    def release(self) -> None:
-        """Give the slot back. Raises ValueError the second time, BufferError while a view of it is alive."""
-    def __enter__(self) -> Self: ...
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /
-    ) -> None: ...
-    if sys.version_info >= (3, 12):  # the buffer protocol itself is there on every version (PEP 688)
-        def __buffer__(self, flags: int, /) -> memoryview: ...
 
 @final
 class Terminator:
@@ -98,7 +73,7 @@ class Terminator:
         match: "tail": the stream ends when what was fed so far ends with the terminator, at the end of a feed.
             "anywhere": it ends at the terminator's first occurrence. Default "tail".
 
-    The work is linear in the bytes fed, whatever the cuts: between two feeds it remembers the longest prefix of the
+    The work is linear in the bytes fed for every segmentation: between two feeds it keeps the longest prefix of the
     terminator that the stream ends with (Knuth, Morris, Pratt 1977).
 
     Raises:

@@ -1,6 +1,4 @@
-"""The buffer path: pooled memory and the terminator. Owns memory, knows no asyncio and no socket."""
-
-import sys
+"""Pooled buffers and the terminator. This module uses neither asyncio nor sockets."""
 
 cimport cython
 
@@ -14,7 +12,7 @@ BUILD = (<bytes>FE_BUILD).decode()
 MATCHES = ("tail", "anywhere")
 
 cdef enum:
-    SLAB_BYTES = 1048576        # 1 MiB: what the pool grows by: large against an mmap, small against a machine
+    SLAB_BYTES = 1048576        # the pool grows by 1 MiB: few mmap calls, little memory
     CACHE_LINE = 64
 
 
@@ -38,41 +36,37 @@ cdef class Memory:
 
 @cython.final
 cdef class Slab:
-    """The slots cut from one piece of memory."""
+    """Buffers cut from one piece of memory."""
 
     def __cinit__(self, Py_ssize_t count, Py_ssize_t size):
         cdef Py_ssize_t stride = (size + CACHE_LINE - 1) // CACHE_LINE * CACHE_LINE, i
         cdef Memory memory = Memory((count * stride + getpagesize() - 1) // getpagesize() * getpagesize())
         cdef object whole = memoryview(memory)
-        self.slots = <Slot*>calloc(count, sizeof(Slot))
-        if self.slots == NULL:
-            raise MemoryError(f"no memory for {count} slots")
+        self.buffers = <Buffer*>calloc(count, sizeof(Buffer))
+        if self.buffers == NULL:
+            raise MemoryError(f"no memory for {count} buffers")
         self.count = count
         self.views = [whole[i * stride:i * stride + size] for i in range(count)]
         for i in range(count):
-            self.slots[i].data = <unsigned char*>memory.address + i * stride
-            self.slots[i].view = <void*>self.views[i]
-            self.slots[i].slab = <void*>self
+            self.buffers[i].data = <unsigned char*>memory.address + i * stride
+            self.buffers[i].view = <void*>self.views[i]
+            self.buffers[i].slab = <void*>self
 
     def __dealloc__(self):
-        free(self.slots)
+        free(self.buffers)
 
 
 @cython.final
 cdef class BufferPool:
-    def __cinit__(self, buffers=64, buffer_size=65536, *, limit=None):
-        if buffers < 1 or buffer_size < 1 or (limit is not None and limit < buffers):
-            raise ValueError(
-                f"buffers={buffers}, buffer_size={buffer_size}, limit={limit}: "
-                "must be at least 1, and the limit no less than buffers"
-            )
+    def __cinit__(self, buffers=64, buffer_size=65536):
+        if buffers < 1 or buffer_size < 1:
+            raise ValueError(f"buffers={buffers}, buffer_size={buffer_size}: must be at least 1")
         self.buffer_size = buffer_size
         self.preallocated = buffers
-        self.limit = limit if limit is not None else sys.maxsize
-        self.slots_per_slab = max(1, SLAB_BYTES // self.buffer_size)
+        self.buffers_per_slab = max(1, SLAB_BYTES // self.buffer_size)
         self.slab_list = []
         self.grow(buffers)
-        self.empty = None           # the preallocated slab is never given back
+        self.empty = None           # the preallocated slab is never unmapped
 
     @property
     def free(self):
@@ -82,43 +76,28 @@ cdef class BufferPool:
     def slabs(self):
         return len(self.slab_list)
 
-    def lease(self):
-        cdef Lease lease = Lease.__new__(Lease)
-        lease.slot = self.take()
-        if lease.slot == NULL:
-            if self.ready == NULL:
-                raise MemoryError(f"all {self.limit} buffers are in use")
-            lease.slot = self.ready     # at the limit the last one goes too: no reader stands behind a Python lease
-            self.ready = NULL
-            self.in_use += 1
-            (<Slab>lease.slot.slab).held += 1
-        lease.pool = self
-        return lease
-
-    cdef Slot* take(self) noexcept:
-        """The ready slot, if another one can stand ready after it; else NULL, and nothing has changed."""
-        cdef Slot* slot = self.ready
-        if slot == NULL:
-            return NULL
-        if slot.next == NULL:
+    cdef Buffer* acquire(self) noexcept:
+        """The ready buffer, if another one is free or can be made; else NULL, and nothing has changed."""
+        cdef Buffer* buffer = self.ready
+        if buffer.next == NULL:
             try:
-                self.grow(self.slots_per_slab)
+                self.grow(self.buffers_per_slab)
             except MemoryError:
                 return NULL
-            slot = self.ready
-        self.ready = slot.next
+            buffer = self.ready
+        self.ready = buffer.next
         self.in_use += 1
-        (<Slab>slot.slab).held += 1
-        if slot.slab == <void*>self.empty:
+        (<Slab>buffer.slab).held += 1
+        if buffer.slab == <void*>self.empty:
             self.empty = None
-        return slot
+        return buffer
 
-    cdef void give(self, Slot* slot) noexcept:
-        """Back on top of the free list; a slab beyond the preallocated ones goes back to the system once empty."""
-        cdef Slab slab = <Slab>slot.slab
+    cdef void release(self, Buffer* buffer) noexcept:
+        """Put the buffer on top of the free list. A slab beyond the preallocated one is unmapped when it is empty."""
+        cdef Slab slab = <Slab>buffer.slab
         FE_ASSERT(slab.held > 0 and self.in_use > 0)
-        slot.next = self.ready
-        self.ready = slot
+        buffer.next = self.ready
+        self.ready = buffer
         self.in_use -= 1
         slab.held -= 1
         if self.capacity > self.preallocated:
@@ -126,32 +105,29 @@ cdef class BufferPool:
                 if self.empty is not None:
                     self.shrink()
                 self.empty = slab
-            # A slab's worth of free slots must stand elsewhere, or the next tail would map again what we unmap here.
+            # A slab's worth of buffers must be free elsewhere, or the next tail would map again what is unmapped here.
             if self.empty is not None and (self.capacity - self.in_use - self.empty.count
-                                           >= min(self.slots_per_slab, self.preallocated)):
+                                           >= min(self.buffers_per_slab, self.preallocated)):
                 self.shrink()
 
     cdef int grow(self, Py_ssize_t count) except -1:
         cdef Slab slab
         cdef Py_ssize_t i
-        count = min(count, self.limit - self.capacity)
-        if count <= 0:
-            raise MemoryError(f"the pool is at its limit of {self.limit} buffers")
         slab = Slab(count, self.buffer_size)
         self.slab_list.append(slab)
         self.capacity += count
-        # Behind what is free already: the slots that are warm come first.
+        # Behind the free buffer: it is still in the cache.
         for i in range(count - 1):
-            slab.slots[i].next = &slab.slots[i + 1]
-        if self.ready == NULL:
-            self.ready = &slab.slots[0]
+            slab.buffers[i].next = &slab.buffers[i + 1]
+        if self.ready == NULL:              # the first slab
+            self.ready = &slab.buffers[0]
         else:
-            self.ready.next = &slab.slots[0]    # grow is called with one free slot at the most
+            self.ready.next = &slab.buffers[0]    # grow is called with at most one free buffer
         self.empty = slab
         return 0
 
     cdef int shrink(self) except -1:
-        cdef Slot** link = &self.ready
+        cdef Buffer** link = &self.ready
         while link[0] != NULL:
             if link[0].slab == <void*>self.empty:
                 link[0] = link[0].next
@@ -161,50 +137,6 @@ cdef class BufferPool:
         self.slab_list.remove(self.empty)
         self.empty = None
         return 0
-
-
-@cython.final
-cdef class Lease:
-    @property
-    def address(self):
-        self.check()
-        return <size_t>self.slot.data
-
-    @property
-    def size(self):
-        return self.pool.buffer_size
-
-    cdef int check(self) except -1:
-        if self.slot == NULL:
-            raise ValueError("the lease was released")
-        return 0
-
-    def release(self):
-        self.check()
-        if self.exports:
-            raise BufferError(f"{self.exports} view(s) of the lease are alive")
-        self.pool.give(self.slot)
-        self.slot = NULL
-
-    def __enter__(self):
-        self.check()
-        return self
-
-    def __exit__(self, *exception):
-        if self.slot != NULL:
-            self.release()
-
-    def __dealloc__(self):
-        if self.slot != NULL:
-            self.pool.give(self.slot)
-
-    def __getbuffer__(self, Py_buffer* view, int flags):
-        self.check()
-        PyBuffer_FillInfo(view, self, self.slot.data, self.pool.buffer_size, 0, flags)
-        self.exports += 1
-
-    def __releasebuffer__(self, Py_buffer* view):
-        self.exports -= 1
 
 
 @cython.final

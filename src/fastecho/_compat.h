@@ -2,15 +2,23 @@
 #ifndef FASTECHO_COMPAT_H
 #define FASTECHO_COMPAT_H
 
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* POLLRDHUP */
+#endif
 #include <errno.h>
+#include <poll.h>
 #include <stddef.h>
 #include <sys/ioctl.h>
+#include <stdint.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 #ifdef __linux__
 #include <linux/sockios.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #endif
 
 #ifndef MSG_NOSIGNAL /* macOS; CPython ignores SIGPIPE in any case */
@@ -35,9 +43,6 @@
 
 #define FE_SEND_FLAGS (MSG_NOSIGNAL | MSG_DONTWAIT)
 
-/* Between the store of our own count and the loads of the other workers': see SharedCounters.total_active. */
-#define FE_FENCE() __atomic_thread_fence(__ATOMIC_SEQ_CST)
-
 /* The sum, which no other process gets too. */
 #define FE_ADD(number, more) __atomic_add_fetch(number, more, __ATOMIC_RELAXED)
 
@@ -47,12 +52,23 @@ static inline int fe_would_block(int error)
     return error == EAGAIN || error == EWOULDBLOCK || error == EINTR || error == ENOBUFS;
 }
 
-/* Bytes that the peer's side has not acknowledged yet (a FIN counts as one); 0 where that cannot be known. */
+#if defined(SIOCOUTQ)
+/* Whether a TCP socket is in CLOSE: reset by the client, or given up by the kernel. */
+static inline int fe_is_closed(int fd)
+{
+    unsigned char state = 0; /* the first field of struct tcp_info */
+    socklen_t length = sizeof state;
+    return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &state, &length) == 0 && state == TCP_CLOSE;
+}
+#endif
+
+/* Bytes that the peer's side has not acknowledged yet (a FIN counts as one); 0 where that cannot be known.
+   SIOCOUTQ stays above 0 for ever on a socket in CLOSE, whose bytes will never be acknowledged: that is 0 too. */
 static inline long fe_unacknowledged(int fd)
 {
     int count = 0;
 #if defined(SIOCOUTQ)
-    if (ioctl(fd, SIOCOUTQ, &count) != 0)
+    if (ioctl(fd, SIOCOUTQ, &count) != 0 || (count > 0 && fe_is_closed(fd)))
         return 0;
 #elif defined(SO_NWRITE)
     socklen_t length = sizeof count;
@@ -69,11 +85,38 @@ static inline long fe_readable(int fd)
     return ioctl(fd, FIONREAD, &count) == 0 ? count : 0;
 }
 
+/* What became of the client, as far as the kernel knows without a read: 0 it is there, 1 it has sent FIN, 2 an error
+   waits to be told. */
+static inline int fe_left(int fd)
+{
+    struct pollfd look = {fd, 0, 0};
+#ifdef POLLRDHUP
+    look.events = POLLRDHUP;
+#endif
+    if (poll(&look, 1, 0) <= 0)
+        return 0;
+    return look.revents & POLLERR ? 2 : 1;
+}
+
+/* 0 for a descriptor that is not open. */
+static inline uint64_t fe_inode(int fd)
+{
+    struct stat status;
+    return fstat(fd, &status) == 0 ? (uint64_t)status.st_ino : 0;
+}
+
 /* Close with RST instead of FIN. */
 static inline void fe_close_means_reset(int fd)
 {
     struct linger now = {1, 0};
     setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+}
+
+/* Keep urgent bytes (MSG_OOB) in the stream; only an accepted UNIX socket has not inherited that. */
+static inline void fe_keep_urgent_inline(int fd)
+{
+    int on = 1;
+    setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &on, sizeof on);
 }
 
 /* Seconds of the monotonic clock. */

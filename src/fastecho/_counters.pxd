@@ -4,8 +4,22 @@ cimport cython
 from libc.stdint cimport uint64_t
 
 
-cdef struct Block:
-    # One field a line; COUNTERS in _counters.pyx names them in the same order.
+cpdef enum End:
+    # Why a session ended. The only list of the causes: `CAUSES` has their names, `WorkerCounters.ended` their counts.
+    END_NONE
+    END_EOF
+    END_TERMINATOR
+    END_RESET
+    END_IDLE
+    END_WRITE_TIMEOUT
+    END_DRAIN
+    END_DRAIN_TIMEOUT
+    END_ERROR
+    END_REFUSED
+    END_FAULT
+
+
+cdef struct WorkerCounters:
     uint64_t accepted
     uint64_t bytes_in
     uint64_t bytes_out
@@ -15,44 +29,32 @@ cdef struct Block:
     uint64_t yields
     uint64_t tails_copied
     uint64_t linger_timeouts
-    uint64_t end_eof
-    uint64_t end_terminator
-    uint64_t end_reset
-    uint64_t end_idle
-    uint64_t end_write_timeout
-    uint64_t end_drain
-    uint64_t end_drain_timeout
-    uint64_t end_error
-    uint64_t end_refused
-    uint64_t end_fault
+    uint64_t ended[END_FAULT + 1]       # by End
     # Gauges: they fall again, and end with their process.
     uint64_t active
-    uint64_t waiting
+    uint64_t pending
     uint64_t buffers_total
     uint64_t buffers_in_use
     # Not counters.
     uint64_t heartbeat
     uint64_t pid
-    uint64_t padding[7]         # to 256 bytes, so that no two processes write to one cache line
+    uint64_t padding[6]                 # to 256 bytes, so that no two processes write to one cache line
 
 
 cdef struct Header:
-    uint64_t accept_paused
-    uint64_t tickets              # connections numbered so far, over all processes
-    uint64_t padding[30]          # a cache line of its own, and the blocks aligned
+    uint64_t next_connection_number     # over all processes
+    uint64_t padding[31]                # a separate cache line, and the counters aligned
 
 
 @cython.final
 cdef class SharedCounters:
     cdef object memory
     cdef Header* header
-    cdef Block* blocks          # [0] is the base: what processes that are gone have left
-    cdef readonly int slots
-
-    cdef uint64_t total_active(self) noexcept nogil
+    cdef WorkerCounters* workers        # [0] sums the processes that have ended
+    cdef readonly int size
 
 
 @cython.final
 cdef class Counters:
     cdef readonly SharedCounters shared
-    cdef Block* block
+    cdef WorkerCounters* fields

@@ -1,61 +1,68 @@
-"""Counters in shared memory: each process writes its own block, anybody may read them all."""
+"""Counters in shared memory: each process writes its own, any process may read them all."""
 
-from typing import Final, final
+import enum
+from typing import Any, Final, final
 
 from typing_extensions import Self
 
-COUNTERS: Final[tuple[str, ...]]
-"""The names of all counters; `fastecho.Stats` says what each means."""
-GAUGES: Final[tuple[str, ...]]
-"""Those of COUNTERS that fall again and end with their process."""
+CAUSES: Final[tuple[str, ...]]
+"""The names of the causes of an end, by `End`: `none`, then those of `Stats.ends`."""
+
+class End(enum.IntFlag):
+    """Why a session ended."""
+
+    END_NONE = 0
+    END_EOF = 1
+    END_TERMINATOR = 2
+    END_RESET = 3
+    END_IDLE = 4
+    END_WRITE_TIMEOUT = 5
+    END_DRAIN = 6
+    END_DRAIN_TIMEOUT = 7
+    END_ERROR = 8
+    END_REFUSED = 9
+    END_FAULT = 10
 
 def monotonic_ms() -> int:
-    """Milliseconds of the monotonic clock, the same for all processes of a machine."""
+    """Milliseconds of the monotonic clock, which all processes of a machine share."""
 
 @final
 class SharedCounters:
-    """Blocks of counters in anonymous shared memory, for a process and those it forks.
+    """Counters in anonymous shared memory, for a process and those it forks.
 
     Args:
-        slots: how many processes may count at once; at least 1.
+        size: how many processes may count at the same time; at least 1.
     """
 
-    def __new__(cls, slots: int) -> Self: ...
+    def __new__(cls, size: int) -> Self: ...
     @property
-    def slots(self) -> int:
-        """How many processes may count at once."""
-    def slot(self, index: int, /) -> Counters:
-        """The block of one process. Raises IndexError."""
+    def size(self) -> int:
+        """How many processes may count at the same time."""
+    def counters_of(self, index: int, /) -> Counters:
+        """The counters of one process. Raises IndexError."""
     def retire(self, index: int, /) -> None:
-        """Keep what a process that is gone has counted, forget its gauges, and clear its block for another one."""
-    def totals(self) -> dict[str, int]:
-        """The sums over all processes, those that are gone among them."""
-    def active(self) -> int:
-        """Sessions being served by all processes together."""
-    def ticket(self) -> int:
-        """1, 2, …: a number for a connection, which no other process of the service gives out too."""
-    @property
-    def accept_paused(self) -> bool:
-        """Whether the last place of `max_connections` is taken."""
-    @accept_paused.setter
-    def accept_paused(self, paused: bool) -> None: ...
+        """Keep what a process that has ended counted, drop its gauges, and clear its counters for another process."""
+    def totals(self) -> dict[str, Any]:
+        """The sums over all processes, also those that have ended, with the names of `Stats`."""
+    def next_connection_number(self) -> int:
+        """1, 2, …: a number that no other connection of the service has."""
 
 @final
 class Counters:
-    """The block of one process; made by `SharedCounters.slot`."""
+    """The counters of one process; made by `SharedCounters.counters_of`."""
 
     @property
     def shared(self) -> SharedCounters:
-        """The memory that it is part of."""
+        """The memory that they are part of."""
     def beat(self) -> None:
-        """Say that the process is alive."""
+        """Record that the process is alive."""
     @property
     def heartbeat(self) -> int:
-        """When it last said so, in `monotonic_ms`; 0 is never."""
+        """Time of the last `beat`, in `monotonic_ms`; 0 before the first."""
     @property
     def pid(self) -> int:
-        """The process that owns the block; 0 is nobody."""
+        """The process that writes these counters; 0 for none."""
     @pid.setter
     def pid(self, pid: int) -> None: ...
-    def snapshot(self) -> dict[str, int]:
-        """The counters by name."""
+    def snapshot(self) -> dict[str, Any]:
+        """The counters, with the names of `Stats`."""

@@ -1,126 +1,102 @@
-"""Counters in shared memory: each process writes its own block, anybody may read them all.
+"""Counters in shared memory: each process writes its own, any process may read them all.
 
-Nothing here locks. A block has one writer, 64-bit loads and stores do not tear on the platforms we build for, and a
-process killed in the middle of anything leaves numbers that are still true.
+Nothing here locks. A set of counters has one writer, 64-bit loads and stores do not tear on the platforms we build for,
+and a process that is killed at any point leaves numbers that are still true.
 """
 
 import mmap
-import time
 
 cimport cython
 
 from libc.string cimport memset
 
-from ._sys cimport FE_ADD, FE_FENCE
+from ._sys cimport FE_ADD, fe_monotonic
 
-COUNTERS = (
-    "accepted", "bytes_in", "bytes_out", "bytes_discarded", "reads", "pauses", "yields", "tails_copied",
-    "linger_timeouts", "end_eof", "end_terminator", "end_reset", "end_idle", "end_write_timeout", "end_drain",
-    "end_drain_timeout", "end_error", "end_refused", "end_fault",
-    "active", "waiting", "buffers_total", "buffers_in_use",
-)
-GAUGES = ("active", "waiting", "buffers_total", "buffers_in_use")
+CAUSES = tuple([name.removeprefix("END_").lower() for name in End.__members__])
 
 cdef enum:
-    MONOTONIC = 19              # the fields before the first gauge
-    FIELDS = 23
+    LINE = 256                  # bytes: a multiple of every cache line
 
-if len(COUNTERS) != FIELDS or len(COUNTERS) - len(GAUGES) != MONOTONIC or sizeof(Block) != 256:
-    raise ImportError("COUNTERS and the Block of _counters.pxd have come apart")
+if sizeof(WorkerCounters) != LINE or sizeof(Header) != LINE:
+    raise ImportError("the counters of two processes share a cache line: mend `padding` in _counters.pxd")
 
 
 def monotonic_ms():
-    return time.monotonic_ns() // 1_000_000
+    return <long long>(fe_monotonic() * 1000)
 
 
-cdef dict as_dict(const Block* block):
-    cdef const uint64_t* fields = <const uint64_t*>block
-    return {COUNTERS[i]: fields[i] for i in range(FIELDS)}
+cdef dict as_dict(WorkerCounters counters):
+    cdef dict fields = counters         # by name, since Cython knows the struct
+    ended = fields.pop("ended")
+    for name in ("heartbeat", "pid", "padding"):
+        del fields[name]
+    fields["ends"] = {CAUSES[i]: ended[i] for i in range(1, len(CAUSES))}
+    return fields
 
 
 @cython.final
 cdef class SharedCounters:
-    def __cinit__(self, int slots):
+    def __cinit__(self, int size):
         cdef unsigned char[::1] view
-        if slots < 1:
-            raise ValueError(f"slots={slots}: must be at least 1")
-        self.slots = slots
-        self.memory = mmap.mmap(-1, sizeof(Header) + (slots + 1) * sizeof(Block))   # MAP_SHARED, kept over fork
+        if size < 1:
+            raise ValueError(f"size={size}: must be at least 1")
+        self.size = size
+        self.memory = mmap.mmap(-1, sizeof(Header) + (size + 1) * sizeof(WorkerCounters))  # MAP_SHARED, kept over fork
         view = self.memory
         self.header = <Header*>&view[0]
-        self.blocks = <Block*>(&view[0] + sizeof(Header))
+        self.workers = <WorkerCounters*>(&view[0] + sizeof(Header))
 
-    def slot(self, int index):
+    def counters_of(self, int index):
         cdef Counters counters
-        if not 0 <= index < self.slots:
-            raise IndexError(f"slot {index}: there are {self.slots}")
+        if not 0 <= index < self.size:
+            raise IndexError(f"counters {index}: there are {self.size}")
         counters = Counters.__new__(Counters)
         counters.shared = self
-        counters.block = &self.blocks[index + 1]
+        counters.fields = &self.workers[index + 1]
         return counters
 
     def retire(self, int index):
-        cdef Counters counters = self.slot(index)
-        cdef uint64_t* base = <uint64_t*>&self.blocks[0]
-        cdef uint64_t* gone = <uint64_t*>counters.block
-        for i in range(MONOTONIC):
-            base[i] += gone[i]
-        memset(gone, 0, sizeof(Block))
+        cdef Counters counters = self.counters_of(index)
+        cdef WorkerCounters* ended = counters.fields
+        ended.active = ended.pending = ended.buffers_total = ended.buffers_in_use = ended.heartbeat = ended.pid = 0
+        add_up(&self.workers[0], ended)
+        memset(ended, 0, sizeof(WorkerCounters))
 
     def totals(self):
-        cdef Block sums
-        cdef uint64_t* total = <uint64_t*>&sums
-        cdef const uint64_t* fields
-        cdef int slot, i
-        memset(&sums, 0, sizeof(Block))
-        for slot in range(self.slots + 1):
-            fields = <const uint64_t*>&self.blocks[slot]
-            for i in range(FIELDS):
-                total[i] += fields[i]
-        return as_dict(&sums)
+        cdef WorkerCounters sums
+        memset(&sums, 0, sizeof(WorkerCounters))
+        for i in range(self.size + 1):
+            add_up(&sums, &self.workers[i])
+        return as_dict(sums)
 
-    def active(self):
-        return self.total_active()
+    def next_connection_number(self):
+        return FE_ADD(&self.header.next_connection_number, 1)
 
-    cdef uint64_t total_active(self) noexcept nogil:
-        """All sessions of all processes. Whoever has just counted himself in sees everybody who did so before: two
-        workers that take the last place at once both see one too many, never both see room."""
-        cdef uint64_t total = 0
-        cdef int slot
-        FE_FENCE()
-        for slot in range(1, self.slots + 1):
-            total += self.blocks[slot].active
-        return total
 
-    def ticket(self):
-        return FE_ADD(&self.header.tickets, 1)
-
-    @property
-    def accept_paused(self):
-        return self.header.accept_paused != 0
-
-    @accept_paused.setter
-    def accept_paused(self, bint paused):
-        self.header.accept_paused = paused
-        FE_FENCE()
+cdef void add_up(WorkerCounters* sums, const WorkerCounters* more) noexcept nogil:
+    cdef uint64_t* into = <uint64_t*>sums
+    cdef const uint64_t* fields = <const uint64_t*>more
+    cdef size_t i
+    for i in range(sizeof(WorkerCounters) // sizeof(uint64_t)):
+        into[i] += fields[i]
 
 
 @cython.final
 cdef class Counters:
     def beat(self):
-        self.block.heartbeat = monotonic_ms()
+        self.fields.heartbeat = monotonic_ms()
 
     @property
     def heartbeat(self):
-        return self.block.heartbeat
+        return self.fields.heartbeat
 
     @property
     def pid(self):
-        return self.block.pid
+        return self.fields.pid
 
     @pid.setter
     def pid(self, uint64_t pid):
-        self.block.pid = pid
+        self.fields.pid = pid
 
     def snapshot(self):
-        return as_dict(self.block)
+        return as_dict(self.fields[0])

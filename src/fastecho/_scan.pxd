@@ -2,8 +2,8 @@
 
 A stream arrives in cuts, and a terminator may straddle any number of them. What must be remembered between two cuts is
 one number: the length of the longest prefix of the terminator that the stream so far ends with (the state of the
-Knuth-Morris-Pratt automaton; Knuth, Morris, Pratt, SIAM J. Comput. 6(2), 1977). With it no byte is looked at twice,
-whatever the cuts, so the scan is linear in the bytes received:
+Knuth-Morris-Pratt automaton; Knuth, Morris, Pratt, SIAM J. Comput. 6(2), 1977). With it no byte is scanned twice,
+so the scan is linear in the bytes received for every segmentation:
 
 * `anywhere`: from state 0 memchr jumps to the next byte that can begin the terminator, the automaton goes on from there;
 * `tail`: only the last `length` bytes of a read can matter to its end, so at most those are run through the automaton.

@@ -1,32 +1,33 @@
-"""The session: joins buffers and terminator to a transport. The only module that touches one."""
+"""The session: drives a transport with buffers and the terminator. The only module that calls a transport."""
 
 import asyncio
 from typing import Any
 
 from typing_extensions import disjoint_base
 
-from ._group import Group, Member
+from ._sessions import SessionBase, SessionRegistry
 
 @disjoint_base
-class EchoSession(Member, asyncio.BufferedProtocol):
-    """One connection. Made by `SessionGroup.new_session`, driven by a transport of asyncio or uvloop."""
+class EchoSession(SessionBase, asyncio.BufferedProtocol):
+    """One connection. Made by `Sessions.new_session`, driven by a transport of asyncio or uvloop."""
 
     def get_buffer(self, sizehint: int, /) -> memoryview: ...
     def buffer_updated(self, nbytes: int, /) -> None:
-        """Echo what was read. Raises ValueError without a get_buffer before, or for more than it gave."""
+        """Echo what was read. Raises ValueError without a get_buffer before, or for more bytes than its buffer has."""
     def eof_received(self) -> None: ...
     def pause_writing(self) -> None: ...
     def resume_writing(self) -> None: ...
     def connection_made(self, transport: Any, /) -> None: ...
     def connection_lost(self, exception: Exception | None, /) -> None: ...
     def never_connected(self) -> None:
-        """Its TLS handshake failed: it counts no longer. (A session that is collected says so by itself.)"""
-    def take_turn(self) -> None:
-        """Read again, after the others had a turn."""
+        """The TLS handshake failed: the session is no longer pending. (A session that is collected does this by
+        itself.)"""
+    def end_yield(self) -> None:
+        """Read again: other sessions had their turn."""
 
 @disjoint_base
-class SessionGroup(Group):
-    """The group whose members are `EchoSession`s."""
+class Sessions(SessionRegistry):
+    """The registry of `EchoSession`s."""
 
     def new_session(self) -> EchoSession:
         """The protocol factory for `create_server`. It cannot fail: a factory that raises leaves uvloop deaf."""

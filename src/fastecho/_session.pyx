@@ -1,123 +1,131 @@
 # cython: always_allow_keywords=False
-"""The session: joins buffers and terminator to a transport. The only file that touches one.
+"""The session: drives a transport with buffers and the terminator. The only module that calls a transport.
 
 Rules that hold everywhere below, each learned from a crash:
 
-* get_buffer hands out memory and does nothing else: a pause, close or abort inside it crashes the process on uvloop.
-  The memory is the pool's ready slot. A read is synchronous between get_buffer and buffer_updated, so the slot is taken
-  from the pool only when bytes of it stay behind, and a read that found nothing (EOF, EAGAIN) holds no memory.
-* A view that the transport has is of memory that nobody reads into until it is flushed: `slot` is held meanwhile.
-* Whether something is queued, pause_writing and resume_writing decide alone, with the high-water mark at 0.
-* The descriptor is forgotten before any close: its number may be somebody else's a moment later.
-* After connection_lost no method of the transport is called.
+* get_buffer returns memory and does nothing else: a pause, close or abort inside it crashes the process on uvloop.
+  The memory is the pool's ready buffer. A read is synchronous between get_buffer and buffer_updated, so the buffer is acquired
+  from the pool only when bytes of it are left over, and a read that found nothing (EOF, EAGAIN) holds no memory.
+* The session holds `buffer` until a view of it that was passed to the transport is flushed, so that no read overwrites it.
+* Only pause_writing and resume_writing tell whether data is queued: the high-water mark is 0.
+* `fd` is set to -1 before any close: the number may be used by another socket afterwards.
+* After connection_lost no method of the transport is called; within it, close() alone.
 """
 
 import asyncio
 
 from libc.errno cimport ECONNRESET, EPIPE, ETIMEDOUT, errno
+from libc.stdint cimport int64_t
 
+from ._counters cimport (
+    END_DRAIN_TIMEOUT, END_EOF, END_ERROR, END_NONE, END_REFUSED, END_RESET, END_TERMINATOR,
+    END_WRITE_TIMEOUT,
+)
 from ._scan cimport scan
 from ._sys cimport (
-    FE_ASSERT, FE_SEND_FLAGS, SHUT_WR, fe_close_means_reset, fe_unacknowledged, fe_would_block, send, shutdown,
+    FE_ASSERT, FE_SEND_FLAGS, SHUT_WR, fe_close_means_reset, fe_keep_urgent_inline, fe_unacknowledged, fe_would_block,
+    send, shutdown,
 )
 
-cdef tuple CAUSES = ("none", "eof", "terminator", "reset", "idle", "write_timeout", "drain", "drain_timeout", "error",
-                     "refused", "fault")
+from ._counters import CAUSES as _CAUSES
+
+cdef tuple CAUSES = _CAUSES
 
 
-cdef class EchoSession(Member, asyncio.BufferedProtocol):
+cdef class EchoSession(SessionBase, asyncio.BufferedProtocol):
 
     def __dealloc__(self):
-        self.not_pending()
+        self.clear_pending()
 
     def never_connected(self):
-        self.not_pending()
+        self.clear_pending()
+        self.registry.check_limit()
 
-    cdef void not_pending(self) noexcept:
-        if self.place == PENDING and self.group is not None:
-            self.place = NOWHERE
-            self.group.pending -= 1
+    cdef void clear_pending(self) noexcept:
+        if self.pending and self.registry is not None:
+            self.pending = False
+            self.registry.set_pending(self.registry.pending - 1)
 
     # -- a message --------------------------------------------------------------------------------------------------
 
     def get_buffer(self, sizehint):
         if self.reading != NULL:
-            self.full = 0           # the last read found nothing: this is another wake-up of the loop
-        if self.slot == NULL or self.tail:
-            self.reading = self.shared.ready[0]
+            self.full = 0           # the last read found nothing: this is a new wake-up of the loop
+        if self.buffer == NULL or self.tail:
+            self.reading = self.context.ready[0]
         else:
-            self.reading = self.slot
+            self.reading = self.buffer
         return <object>self.reading.view
 
     def buffer_updated(self, Py_ssize_t nbytes):
-        take_in(self, nbytes)
+        receive(self, nbytes)
 
-    cdef int process(self, Slot* slot, Py_ssize_t size) except -1:
+    cdef int process(self, Buffer* buffer, Py_ssize_t size) except -1:
         cdef Py_ssize_t due, sent
         cdef bint ended
         if self.state != OPEN:
-            return self.not_open(size)
-        due = scan(self.shared.pattern, &self.scan_state, slot.data, size)
+            return self.receive_after_end(size)
+        due = scan(self.context.pattern, &self.scan_state, buffer.data, size)
         ended = due >= 0
         if not ended:
             due = size
         sent = 0
-        if self.shared.direct and not self.queued:
-            sent = send(self.fd, slot.data, due, FE_SEND_FLAGS)
-            if sent == due and not ended:       # the likely outcome; the memory is free again as it is
+        if self.context.direct and not self.queued:
+            sent = send(self.fd, buffer.data, due, FE_SEND_FLAGS)
+            if sent == due and not ended:       # the likely case: the buffer is ready again
                 self.sent += due
-                self.shared.count.bytes_out += due
-                if size == self.shared.buffer_size:
+                self.context.counters.bytes_out += due
+                if size == self.context.buffer_size:
                     return self.yield_share()
                 self.full = 0
                 return 0
             if sent < 0:
                 if not fe_would_block(errno):
-                    return self.broken(errno)
+                    return self.send_failed(errno)
                 sent = 0
-        self.send_rest(slot, sent, due)
+        self.send_rest(buffer, sent, due)
         if ended:
-            self.shared.count.bytes_discarded += size - due
-            return self.finish(TERMINATOR)
-        if size == self.shared.buffer_size and not self.queued:
+            self.context.counters.bytes_discarded += size - due
+            return self.finish(END_TERMINATOR)
+        if size == self.context.buffer_size and not self.queued:
             return self.yield_share()
         return 0
 
     # -- what is left of a message ----------------------------------------------------------------------------------
 
-    cdef int send_rest(self, Slot* slot, Py_ssize_t sent, Py_ssize_t due) except -1:
-        """Hands slot[sent:due] to the transport; what it may still look at afterwards is held until it is flushed."""
+    cdef int send_rest(self, Buffer* buffer, Py_ssize_t sent, Py_ssize_t due) except -1:
+        """Pass buffer[sent:due] to the transport; hold the buffer until it is flushed."""
         cdef object data
-        cdef Slot* lent = NULL
+        cdef Buffer* held = NULL
         self.sent += due
-        self.shared.count.bytes_out += sent
+        self.context.counters.bytes_out += sent
         if sent == due:
             return 0
-        data = (<object>slot.view)[sent:due]
-        if self.group.tls or self.queued:
-            data = bytes(data)      # encrypted later, or behind a tail: memory of its own
-        elif self.slot == NULL:
-            lent = self.group.pool.take()
-            FE_ASSERT(lent == NULL or lent == slot)
-            if lent == NULL:        # no memory for another ready slot: the tail moves out instead
+        data = (<object>buffer.view)[sent:due]
+        if self.registry.tls or self.queued:
+            data = bytes(data)      # encrypted later, or behind a tail: copied
+        elif self.buffer == NULL:
+            held = self.registry.pool.acquire()
+            FE_ASSERT(held == NULL or held == buffer)
+            if held == NULL:        # no memory for another ready buffer: copy the tail instead
                 data = bytes(data)
-                self.shared.count.tails_copied += 1
-            self.slot = lent
-        return self.hand_over(data, due - sent)
+                self.context.counters.tails_copied += 1
+            self.buffer = held
+        return self.write_tail(data, due - sent)
 
-    cdef int hand_over(self, object data, Py_ssize_t size) except -1:
-        """To the transport, which may keep `data` until it has called resume_writing."""
+    cdef int write_tail(self, object data, Py_ssize_t size) except -1:
+        """Write to the transport, which may keep `data` until it has called resume_writing."""
         if not self.limits_set:
             self.limits_set = True
-            # On TLS a mark of 0 would pause for nothing queued at all.
-            self.transport.set_write_buffer_limits(1 if self.group.tls else 0, 0)
+            # With TLS a mark of 0 would pause with nothing queued.
+            self.transport.set_write_buffer_limits(1 if self.registry.tls else 0, 0)
         self.tail += size
         self.transport.write(data)
         if not self.write_paused:
-            self.flushed()
+            self.flush_done()
         elif not self.queued:
             self.queued = True
-            self.shared.count.pauses += 1
+            self.context.counters.pauses += 1
             self.transport.pause_reading()
         return 0
 
@@ -128,38 +136,29 @@ cdef class EchoSession(Member, asyncio.BufferedProtocol):
         self.write_paused = False
         if self.queued:
             self.queued = False
-            self.active_at = self.shared.now    # not quiet: what came meanwhile waits in the kernel
-            self.flushed()
+            self.progress.active_at = self.context.now    # not idle: what has arrived meanwhile waits in the kernel
+            self.flush_done()
             if self.state == FLUSHING:
                 self.send_fin()
             else:
-                self.resume()
+                self.resume_reading()
 
-    cdef int flushed(self) except -1:
-        self.shared.count.bytes_out += self.tail
+    cdef int flush_done(self) except -1:
+        self.context.counters.bytes_out += self.tail
         self.tail = 0
-        if not self.group.pinned:
-            self.release_slot()
+        if not self.registry.pinned:
+            self.release_buffer()
         return 0
 
-    cdef int not_open(self, Py_ssize_t size) except -1:
-        if self.state == PARKED:    # uvloop reads once before a pause in connection_made takes effect
-            if self.slot == NULL:
-                self.slot = self.group.pool.take()
-                if self.slot == NULL:
-                    return self.reset(REFUSED)
-            self.tail = size
-            self.transport.resume_reading()     # on asyncio 3.10 a pause in connection_made is only believed, not made
-            self.transport.pause_reading()
-            return 0
-        self.shared.count.bytes_discarded += size
-        if size == self.shared.buffer_size and self.state == LINGERING:
+    cdef int receive_after_end(self, Py_ssize_t size) except -1:
+        self.context.counters.bytes_discarded += size
+        if size == self.context.buffer_size and self.state == LINGERING:
             return self.yield_share()
         return 0
 
-    cdef int broken(self, int error) except -1:
-        """send(2) failed; uvloop has not seen it."""
-        self.end = RESET if error in (EPIPE, ECONNRESET, ETIMEDOUT) else ERROR
+    cdef int send_failed(self, int error) except -1:
+        """send(2) has failed, which uvloop does not know."""
+        self.end = END_RESET if error in (EPIPE, ECONNRESET, ETIMEDOUT) else END_ERROR
         self.state = CLOSING
         self.fd = -1
         self.transport.abort()
@@ -168,26 +167,26 @@ cdef class EchoSession(Member, asyncio.BufferedProtocol):
     # -- fairness ---------------------------------------------------------------------------------------------------
 
     cdef int yield_share(self) except -1:
-        """After each read that filled the buffer: libuv would go on for up to 32 of them."""
+        """After a read that filled the buffer: yield after some of them, as libuv would go on for up to 32."""
         self.full += 1
-        if self.full >= self.shared.share:
+        if self.full >= self.context.max_full_reads:
             self.full = 0
             self.yielding = True
-            self.shared.count.yields += 1
+            self.context.counters.yields += 1
             self.transport.pause_reading()
-            self.group.loop.call_soon(self.take_turn)
+            self.registry.loop.call_soon(self.end_yield)
         return 0
 
-    def take_turn(self):
+    def end_yield(self):
         if self.yielding:
             self.yielding = False
-            self.active_at = self.shared.now
-            self.resume()
+            self.progress.active_at = self.context.now
+            self.resume_reading()
 
-    cdef int pause(self) except -1:
+    cdef int pause_reading(self) except -1:
         self.transport.pause_reading()
 
-    cdef int resume(self) except -1:
+    cdef int resume_reading(self) except -1:
         if (self.state == OPEN or self.state == LINGERING) and not self.queued and not self.yielding:
             self.transport.resume_reading()
         return 0
@@ -197,59 +196,34 @@ cdef class EchoSession(Member, asyncio.BufferedProtocol):
     def connection_made(self, transport):
         cdef object sock = transport.get_extra_info("socket")
         self.transport = transport
-        if sock is not None and not self.group.tls:
+        if sock is not None and not self.registry.tls:
             self.fd = sock.fileno()
-        self.active_at = self.progress_at = self.shared.now
-        self.not_pending()
-        self.group.add(self)
-        if self.group.log is not None:
-            self.say(f"starts, from {transport.get_extra_info('peername') or 'a peer without a name'}")
-        if self.group.pinned:
-            self.slot = self.group.pool.take()
-        if self.group.closed or (self.group.pinned and self.slot == NULL):
-            self.reset(REFUSED)
-        elif self.group.admit():
-            self.place = ADMITTED
-            if not self.group.may_accept():
-                self.group.settle()
-        else:
-            self.place = WAITING
-            self.state = PARKED
-            self.shared.count.waiting += 1
-            self.group.parked.append(self)
-            transport.pause_reading()
-            self.group.settle()
-
-    cdef int unpark(self) except -1:
-        cdef Slot* slot = self.slot
-        cdef Py_ssize_t size = self.tail
-        self.place = ADMITTED
-        self.shared.count.waiting -= 1
-        if self.state != PARKED:            # ended while it waited
-            return 0
-        self.state = OPEN
-        self.active_at = self.shared.now
-        if size:
-            self.tail = 0
-            if not self.group.pinned:
-                self.release_slot()         # which makes it the ready one again
-            self.process(slot, size)
-        return self.resume()
+            if self.registry.over_unix:
+                fe_keep_urgent_inline(self.fd)
+        self.progress.active_at = self.progress.progress_at = self.context.now
+        self.clear_pending()
+        self.registry.add(self)
+        if self.registry.log is not None:
+            self.log_event(f"starts, from {transport.get_extra_info('peername') or 'a client that has left'}")
+        if self.registry.pinned:
+            self.buffer = self.registry.pool.acquire()
+        if self.registry.closed or (self.registry.pinned and self.buffer == NULL):
+            self.reset(END_REFUSED)
 
     # -- end --------------------------------------------------------------------------------------------------------
 
     def eof_received(self):
-        # None, so the transport flushes what is queued, then closes. The sweep bounds the flush.
+        # Returning None lets the transport flush what is queued, then close. write_timeout bounds the flush.
         self.reading = NULL
-        if self.end == NONE:
-            self.end = PEER_EOF
+        if self.end == END_NONE:
+            self.end = END_EOF
         self.state = CLOSING
         self.fd = -1
 
     cdef int finish(self, End cause) except -1:
         self.end = cause
-        if self.group.log is not None:
-            self.say("saw the terminator" if cause == TERMINATOR else f"is to end: {self.cause()}")
+        if self.registry.log is not None:
+            self.log_event("saw the terminator" if cause == END_TERMINATOR else f"is to end: {self.cause()}")
         if self.queued:
             self.state = FLUSHING
             return 0
@@ -257,14 +231,14 @@ cdef class EchoSession(Member, asyncio.BufferedProtocol):
 
     cdef int send_fin(self) except -1:
         if self.fd >= 0:
-            # Nothing is queued here. asyncio's write_eof raises when the peer has gone, and so would a late call of its.
+            # Nothing is queued here. asyncio's write_eof raises when the client has left, also in a later callback.
             shutdown(self.fd, SHUT_WR)      # an error means a reset, which the next read reports
         elif self.transport.can_write_eof():
             self.transport.write_eof()
         else:
-            return self.close()             # TLS offers no half-close: close_notify stands for FIN and linger
+            return self.close()             # TLS offers no half-close: close_notify takes the place of FIN and lingering
         self.state = LINGERING
-        return self.resume()
+        return self.resume_reading()
 
     cdef int close(self) except -1:
         self.state = CLOSING
@@ -282,52 +256,47 @@ cdef class EchoSession(Member, asyncio.BufferedProtocol):
         self.transport.abort()
         return 0
 
-    cdef int expel(self) except -1:
-        return self.reset(DRAIN_TIMEOUT)
+    cdef int abort(self) except -1:
+        return self.reset(END_DRAIN_TIMEOUT)
 
     def connection_lost(self, exception):
-        cdef unsigned char place = self.place
         self.fd = -1
         self.state = CLOSING
-        self.place = NOWHERE
         self.reading = NULL
         self.queued = self.yielding = False
-        self.release_slot()
-        if isinstance(exception, OSError) and self.end <= PEER_EOF:
-            self.end = RESET
-        elif self.end == NONE:
-            self.end = PEER_EOF if exception is None else ERROR
-        if self.group.log is not None:
-            self.say(f"had {self.sent - self.tail} bytes written back")
-            self.say(f"ended: {self.cause()}")
+        self.release_buffer()
+        if isinstance(exception, OSError) and self.end <= END_EOF:
+            self.end = END_RESET
+        elif self.end == END_NONE:
+            self.end = END_EOF if exception is None else END_ERROR
+        if self.registry.log is not None:
+            self.log_event(f"had {self.sent - self.tail} bytes written back")
+            self.log_event(f"ended: {self.cause()}")
+        if self.registry.tls and not self.transport.is_closing():
+            self.transport.close()          # Python 3.10 warns of a TLS transport that ends by any other way
         self.transport = None
-        (&self.shared.count.end_eof)[self.end - PEER_EOF] += 1
-        if place == WAITING:
-            self.shared.count.waiting -= 1
-            self.group.parked.remove(self)
-        self.group.remove(self)
-        if place == ADMITTED:
-            self.group.leave()
+        self.context.counters.ended[self.end] += 1
+        self.registry.remove(self)
 
     cdef str cause(self):
         return CAUSES[<int>self.end]
 
-    cdef void release_slot(self) noexcept:
-        if self.slot != NULL:
-            self.group.pool.give(self.slot)
-            self.slot = NULL
+    cdef void release_buffer(self) noexcept:
+        if self.buffer != NULL:
+            self.registry.pool.release(self.buffer)
+            self.buffer = NULL
 
     # -- the sweep --------------------------------------------------------------------------------------------------
 
     cdef int descriptor(self) except -2:
-        """Where it is not known, the transport is asked: it forgets its socket when it closes it."""
+        """The descriptor, from the transport if `fd` is not set; -1 after the transport has closed its socket."""
         cdef object sock
         if self.fd >= 0:
             return self.fd
         sock = self.transport.get_extra_info("socket")
         return sock.fileno() if sock is not None else -1
 
-    cdef Py_ssize_t outstanding(self) except -1:
+    cdef Py_ssize_t unacknowledged(self) except -1:
         cdef int fd = self.descriptor()
         cdef Py_ssize_t queue
         try:
@@ -338,63 +307,51 @@ cdef class EchoSession(Member, asyncio.BufferedProtocol):
 
     cdef int sweep(self, double now) except -1:
         cdef Py_ssize_t due
-        cdef int64_t taken
-        if self.state == OPEN and self.taken == <int64_t>self.sent:
+        cdef End end
+        if self.state == OPEN and self.progress.acknowledged == <int64_t>self.sent:
             due = 0                         # nothing was due at the last sweep, nothing was sent since
-            self.progress_at = now
+            self.progress.progress_at = now
         else:
-            due = self.outstanding()
-            taken = <int64_t>self.sent - due
-            if due == 0 or taken > self.taken:
-                self.progress_at = now
-            self.taken = taken
-        if due and now - self.progress_at >= self.group.write_timeout:
-            return self.reset(WRITE_TIMEOUT)
+            due = self.unacknowledged()
+            if self.registry.write_timed_out(&self.progress, now, due, <int64_t>self.sent - due):
+                return self.reset(END_WRITE_TIMEOUT)
         if self.state == LINGERING or self.state == CLOSING:
             return self.sweep_closing(now, due)
         if self.state == OPEN and not self.queued and not self.yielding:
-            # active_at is up to one interval too old: it was the time of the sweep before the byte.
-            if self.group.draining_since:
-                if now - max(self.active_at, self.group.draining_since) >= self.group.drain_grace + self.group.interval:
-                    return self.finish(DRAIN)
-            elif self.group.idle_timeout and due == 0:
-                if now - self.active_at >= self.group.idle_timeout + self.group.interval:
-                    return self.finish(IDLE)
+            end = self.registry.idle_or_drain_end(&self.progress, now, due)
+            if end != END_NONE:
+                return self.finish(end)
         return 0
 
     cdef int sweep_closing(self, double now, Py_ssize_t due) except -1:
-        if due:
-            self.acknowledged_at = 0
-        elif self.acknowledged_at == 0:
-            self.acknowledged_at = now
-        elif now - self.acknowledged_at >= self.group.linger_timeout:
-            self.shared.count.linger_timeouts += 1
+        if self.registry.linger_timed_out(&self.progress, now, due):
+            self.context.counters.linger_timeouts += 1
             self.state = CLOSING
             self.fd = -1
             self.transport.abort()
         return 0
 
-    cdef int say(self, str event) except -1:
-        self.group.log("session %d %s", self.number, event)
+    cdef int log_event(self, str event) except -1:
+        self.registry.log("session %d %s", self.number, event)
         return 0
 
 
-cdef class SessionGroup(Group):
+cdef class Sessions(SessionRegistry):
     def new_session(self):
         """The protocol factory. It cannot refuse: a factory that raises leaves uvloop's listener deaf."""
         return self.begin(EchoSession.__new__(EchoSession))
 
     cdef EchoSession begin(self, EchoSession session):
         self.created += 1
-        session.group = self
-        session.shared = &self.shared
+        session.registry = self
+        session.context = &self.context
         session.number = self.created
         session.fd = -1
-        if self.tls:                # no session before its handshake, but a descriptor
-            session.place = PENDING
-            self.pending += 1
-            if not self.full and not self.may_accept():
-                self.loop.call_soon(self.settle)
+        session.pending = True
+        self.set_pending(self.pending + 1)
+        if self.is_full() != self.full:
+            # In the next turn: uvloop is in the middle of an accept, and would lose that connection with its listener.
+            self.loop.call_soon(self.check_limit)
         if self.log is not None:
-            session.say("waits")
+            session.log_event("waits")
         return session

@@ -7,12 +7,14 @@ cdef extern from "_compat.h" nogil:
     const char* FE_BUILD
     int FE_SEND_FLAGS
     void FE_ASSERT(bint condition)
-    void FE_FENCE()
     uint64_t FE_ADD(uint64_t* number, uint64_t more)
     bint fe_would_block(int error)
     long fe_unacknowledged(int fd)
     long fe_readable(int fd)
+    uint64_t fe_inode(int fd)
+    int fe_left(int fd)
     void fe_close_means_reset(int fd)
+    void fe_keep_urgent_inline(int fd)
     void* fe_map(size_t size)
     double fe_monotonic()
 

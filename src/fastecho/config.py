@@ -4,24 +4,24 @@ The command line, the `FASTECHO_*` environment variables, the keys of the config
 arguments of `EchoServer` and `serve()` are all made from the fields below; `options()` lists them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
 from typing import Any, Final, Literal
 
-from ._parse import Choice, Flag, Integer, Kind, Seconds, Size, Text, Workers, show_size
-from ._text import (
+from ._options.text import (
+    LONGEST_UNIX_PATH,
     check_hosts,
     check_path,
     check_terminator,
     read_terminator,
     write_terminator,
 )
-from ._unix import LONGEST_PATH
+from ._options.types import Choice, Flag, Integer, OptionType, Seconds, Size, Text, Workers, show_size
 from .errors import ConfigError
 from .faults import Fault, check_faults, parse_faults, show_faults
 
-__all__ = ["GROUPS", "Option", "ServerConfig", "options"]
+__all__ = ["GROUPS", "Option", "ServerConfig", "check_transport", "options"]
 
 # The order in which help shows them.
 GROUPS: Final = ("Listening", "Echo", "Workers", "Limits and time-outs", "Buffers", "TLS", "Faults", "Logging")
@@ -33,8 +33,8 @@ _MOST_POOL: Final = 16 << 30
 _FILE: Final = Text("FILE", check_path(), optional=True)
 
 
-def _option(default: Any, kind: Kind, group: str, help: str) -> Any:
-    return field(default=default, metadata={"kind": kind, "group": group, "help": help})
+def _option(default: Any, type: OptionType, group: str, help: str) -> Any:
+    return field(default=default, metadata={"type": type, "group": group, "help": help})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,7 +58,7 @@ class ServerConfig:
     port: int = _option(8007, Integer(0, 65535), "Listening", "TCP port; 0 takes a free one.")
     unix: str | None = _option(
         None,
-        Text("PATH", check_path(LONGEST_PATH), optional=True),
+        Text("PATH", check_path(LONGEST_UNIX_PATH), optional=True),
         "Listening",
         "Listen on a UNIX stream socket at this path, instead of TCP.",
     )
@@ -71,9 +71,16 @@ class ServerConfig:
         "Listening",
         "Write each address and a newline to this open descriptor once the server is ready.",
     )
+    exit_fd: int | None = _option(
+        None,
+        Integer(0, 1_048_575, none="off"),
+        "Listening",
+        "Exit at once when this open descriptor reads end of file: its other end is closed, or the process "
+        "that held it has ended.",
+    )
     terminator: bytes | None = _option(
         b"\0",
-        Text("TEXT", check_terminator, read=read_terminator, write=write_terminator, none="none"),
+        Text("TEXT", check_terminator, parse=read_terminator, format=write_terminator, none="none"),
         "Echo",
         r"What ends a session: text with \0 \r \n \t \\ \xNN, or hex:0d0a; none for plain echo (RFC 862).",
     )
@@ -88,49 +95,49 @@ class ServerConfig:
         None,
         Integer(1, 1_000_000, none="auto"),
         "Limits and time-outs",
-        "Connections served at once, by all workers together; more wait in the backlog. "
+        "Connections that each worker serves at the same time; more wait in the backlog. "
         "auto is what the descriptor limit allows.",
     )
     idle_timeout: float | None = _option(
         None,
         Seconds(_MILLISECOND, _DAY, none="off"),
         "Limits and time-outs",
-        "End a session that has received nothing for so long.",
+        "Close connections that have been idle for this long.",
     )
     write_timeout: float = _option(
         30.0,
         Seconds(_MILLISECOND, _DAY),
         "Limits and time-outs",
-        "Reset a peer that takes none of the bytes due to it for so long.",
+        "Reset a connection whose client acknowledges none of the data for this long.",
     )
     linger_timeout: float = _option(
         2.0,
         Seconds(_MILLISECOND, _DAY),
         "Limits and time-outs",
-        "Wait so long for the peer to close, once it has everything.",
+        "After the server has closed its side, wait this long for the client to close.",
     )
     drain_timeout: float = _option(
         10.0,
         Seconds(_MILLISECOND, _DAY),
         "Limits and time-outs",
-        "At a stop, reset the sessions that are left after so long.",
+        "On shutdown, reset connections that are still open after this long.",
     )
     drain_grace: float = _option(
         0.2,
         Seconds(0.0, _DAY),
         "Limits and time-outs",
-        "At a stop, end a session that has been quiet for so long.",
+        "On shutdown, close connections that have received nothing for this long.",
     )
     buffer_size: int = _option(65536, Size(512, 16 << 20), "Buffers", "Size of a buffer: the most that one read takes.")
     buffers: int = _option(
-        64, Integer(2, 65536), "Buffers", "Buffers that each worker sets aside at its start; more at need."
+        64, Integer(2, 65536), "Buffers", "Buffers that each worker preallocates; more are allocated when needed."
     )
     busy_poll: int | None = _option(
         None,
         Integer(1, 1_000_000, none="off", metavar="US"),
         "Workers",
-        "After a byte, look for more without sleeping for so many microseconds: lower latency with few "
-        "connections, at the cost of a CPU that is busy so long.",
+        "After a byte, poll for more without sleeping for this many microseconds: lower latency with few "
+        "connections, at the cost of a CPU that is busy meanwhile.",
     )
     pin_buffers: bool = _option(
         False, Flag(), "Buffers", "Give each session one buffer for its whole life, not one for each read."
@@ -144,16 +151,16 @@ class ServerConfig:
     )
     fault: tuple[Fault, ...] = _option(
         (),
-        Text("FAULT[;...]", check_faults, read=parse_faults, write=show_faults),
+        Text("FAULT[;...]", check_faults, parse=parse_faults, format=show_faults),
         "Faults",
-        "Fail on purpose, such as reset(after_out=17).first(2); docs/faults.md has the language.",
+        "Fail on purpose, such as reset(after_sent=17).first(2); docs/faults.md has the language.",
     )
-    seed: int = _option(0, Integer(0, (1 << 64) - 1), "Faults", "What the faults draw from, where they leave a choice.")
+    seed: int = _option(0, Integer(0, (1 << 64) - 1), "Faults", "Seed for probabilistic faults and jitter.")
     log_level: Literal["debug", "info", "warning", "error"] = _option(
         "info",
         Choice("debug", "info", "warning", "error"),
         "Logging",
-        "debug tells the life of each session too.",
+        "debug logs each session too.",
     )
     log_format: Literal["text", "json"] = _option(
         "text", Choice("text", "json"), "Logging", "Lines for people, or one JSON object a line."
@@ -167,16 +174,27 @@ class ServerConfig:
 
     def __post_init__(self) -> None:
         for option in options():
-            object.__setattr__(self, option.name, option.check(getattr(self, option.name)))
+            value = getattr(self, option.name)
+            if value is not option.default:  # a default is valid
+                object.__setattr__(self, option.name, option.validate(value))
         for name in ("tls_key", "tls_client_ca"):
             if getattr(self, name) is not None and self.tls_cert is None:
                 raise ConfigError(name, getattr(self, name), "needs a certificate beside it: tls_cert")
-        for each in self.fault:
-            if each.needs_tls and self.tls_cert is None:
-                raise ConfigError("fault", str(each), f"{each.kind} needs TLS: tls_cert")
+        if self.exit_fd is not None and self.exit_fd == self.ready_fd:
+            raise ConfigError("exit_fd", self.exit_fd, "must not be ready_fd, which is closed when the server is ready")
+        check_transport(self.fault, tls=self.tls_cert is not None, unix=self.unix is not None)
         if self.buffers * self.buffer_size > _MOST_POOL:
             most = f"must be at most {_MOST_POOL // self.buffer_size} with a buffer_size of "
             raise ConfigError("buffers", self.buffers, most + show_size(self.buffer_size))
+
+
+def check_transport(faults: Iterable[Fault], *, tls: bool, unix: bool) -> None:
+    """Raises ConfigError for a fault that a server with or without TLS, or on a UNIX socket, cannot carry out."""
+    for fault in faults:
+        if fault.needs_tls and not tls:
+            raise ConfigError("fault", str(fault), f"{fault.kind} needs TLS: tls_cert")
+        if unix and fault.needs_tcp:
+            raise ConfigError("fault", str(fault), f"{fault.needs_tcp}, which a UNIX socket has not; use TCP")
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +203,7 @@ class Option:
 
     name: str
     default: Any
-    kind: Kind
+    type: OptionType
     group: str
     help: str
 
@@ -200,29 +218,29 @@ class Option:
         return "FASTECHO_" + self.name.upper()
 
     def parse(self, text: str) -> Any:
-        """The value that `text` stands for. Raises ConfigError when it stands for none."""
+        """The value of `text`. Raises ConfigError."""
         try:
-            return self.kind.parse(text)
+            return self.type.parse(text)
         except ValueError as error:
             raise ConfigError(self.name, text, str(error)) from None
 
-    def load(self, value: Any) -> Any:
+    def from_toml(self, value: Any) -> Any:
         """The value of a TOML key: strings are read as text, the rest must be the value itself."""
         try:
-            return self.kind.load(value)
+            return self.type.from_toml(value)
         except ValueError as error:
             raise ConfigError(self.name, value, str(error)) from None
 
-    def check(self, value: Any) -> Any:
+    def validate(self, value: Any) -> Any:
         """`value` as the configuration keeps it. Raises ConfigError."""
         try:
-            return self.kind.check(value)
+            return self.type.validate(value)
         except ValueError as error:
             raise ConfigError(self.name, value, str(error)) from None
 
-    def show(self, value: Any) -> str:
+    def format(self, value: Any) -> str:
         """`value` in human units, in a form that `parse` takes; empty where there is nothing to show."""
-        return self.kind.show(value)
+        return self.type.format(value)
 
 
 @cache
@@ -231,7 +249,7 @@ def options() -> tuple[Option, ...]:
     found = []
     for each in fields(ServerConfig):
         about: Mapping[str, Any] = each.metadata
-        found.append(Option(each.name, each.default, about["kind"], about["group"], about["help"]))
+        found.append(Option(each.name, each.default, about["type"], about["group"], about["help"]))
     return tuple(sorted(found, key=lambda option: GROUPS.index(option.group)))
 
 

@@ -9,12 +9,16 @@ from typing import Final
 
 __all__ = [
     "EX_ADDRESS_IN_USE",
+    "EX_CANNOT_CONNECT",
     "EX_CONFIG",
     "EX_CRASH_LOOP",
     "EX_FAILURE",
+    "EX_OBJECTIVE_MISSED",
     "EX_OK",
     "EX_PERMISSION",
+    "EX_SIGNAL",
     "EX_USAGE",
+    "EX_WRONG_ECHO",
     "AddressError",
     "AddressInUseError",
     "ConfigError",
@@ -27,14 +31,20 @@ __all__ = [
     "WorkerStartError",
 ]
 
-# Those of sysexits.h where it has one for the case; a second signal ends the process with 128 + its number.
+# Those of sysexits.h where it has one for the case.
 EX_OK: Final = 0
 EX_FAILURE: Final = 1
 EX_USAGE: Final = 2
+# Of the client commands. A run with wrong echoes that also misses an objective ends with EX_WRONG_ECHO.
+EX_WRONG_ECHO: Final = 3
+EX_OBJECTIVE_MISSED: Final = 4
+EX_CANNOT_CONNECT: Final = 5
 EX_ADDRESS_IN_USE: Final = 69
 EX_CRASH_LOOP: Final = 70
 EX_PERMISSION: Final = 77
 EX_CONFIG: Final = 78
+# And the number of the signal that ended the process: 130 for SIGINT, 143 for SIGTERM.
+EX_SIGNAL: Final = 128
 
 _LONGEST_VALUE = 80
 
@@ -50,7 +60,7 @@ def show_value(value: object) -> str:
 
 
 class FastechoError(Exception):
-    """The base of them all. `exit_code` is what the process exits with when nobody catches the error."""
+    """The base class. `exit_code` is the exit code of the command when the error is not caught."""
 
     exit_code: int = EX_FAILURE
 

@@ -4,29 +4,48 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import socket
 import ssl
-import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
-from ._accept import Acceptor, Take, runs_on_uvloop
+from ._busy_poll import BusyPollSessions
 from ._counters import Counters
-from ._session import SessionGroup
-from ._sockets import Listeners, bind, connection_limit, drop_syns, raise_descriptor_limit, socket_address
-from ._spin import SpinningGroup
-from ._ticker import Ticker
-from ._tls import HANDSHAKE_TIMEOUT, server_context
+from ._net.acceptor import Acceptor
+from ._net.limits import connection_limit, describe_shortage, descriptor_limit
+from ._net.listeners import Listeners, bind, drop_syns, socket_address
+from ._net.loops import runs_on_uvloop
+from ._net.tls import HANDSHAKE_TIMEOUT, server_context
+from ._session import EchoSession, Sessions
 from .config import ServerConfig
+from .errors import ConfigError
 from .stats import Stats
 
-__all__ = ["EchoServer"]
+__all__ = ["ConnectionHandler", "EchoServer"]
 
 log = logging.getLogger("fastecho")
 
-_HANDSHAKES = 0.05  # seconds for handshakes under way when the listeners close
-_LAST_WORDS = 1.0  # seconds for the loop to report the end of connections that were reset
+_HANDSHAKES = 0.05  # seconds for pending handshakes when the listeners close
+_RESET_SECONDS = 1.0  # for the loop to report the end of connections that were reset
+
+
+class ConnectionHandler(Protocol):
+    """The type of `EchoServer(on_connection=...)`: a callable that sees each accepted socket first."""
+
+    def __call__(self, server: EchoServer, connection: socket.socket, client: Any, /) -> EchoSession | None:
+        """Called on the server's loop, before anything is read.
+
+        Args:
+            server: which server has accepted the connection.
+            connection: the non-blocking socket.
+            client: the address of the client, as `socket.accept` returns it.
+
+        Returns:
+            The session that drives the connection, from `server.new_session()`; or None when the handler keeps the
+            socket, and closes it in the end. If it raises, the connection is closed and the error is logged.
+        """
 
 
 class EchoServer:
@@ -34,11 +53,12 @@ class EchoServer:
 
     Args:
         config: the options; made from `options` if it is not given.
-        listeners: sockets from `fastecho._sockets.bind`, closed with the server; bound in `start` if not given.
-        counters: where to count; memory of its own if not given.
-        on_room: called with True when this server takes the last place of `max_connections`, with False when a place
-            is free again: for processes that share the limit.
-        options: those of `ServerConfig`, as keywords. `workers`, `stats`, `ready_fd` and `log_*` mean nothing here.
+        listeners: sockets from `fastecho._net.listeners.bind`, closed with the server; bound in `start` if not given.
+        counters: where to count; private memory by default.
+        on_connection: sees each accepted socket first; see `ConnectionHandler`. By default each connection gets an echo
+            session, and those that `config.fault` selects get a session with that fault.
+        options: those of `ServerConfig`, as keywords. `workers`, `stats`, `ready_fd`, `exit_fd` and `log_*` mean
+            nothing here.
 
     Raises:
         ConfigError: an option is wrong.
@@ -54,7 +74,7 @@ class EchoServer:
         listeners: Listeners | None = None,
         sockets: Sequence[socket.socket] | None = None,
         counters: Counters | None = None,
-        on_room: Callable[[bool], None] | None = None,
+        on_connection: ConnectionHandler | None = None,
         **options: Any,
     ) -> None:
         if config is not None and options:
@@ -63,19 +83,22 @@ class EchoServer:
         self._listeners = listeners
         self._sockets = list(sockets) if sockets is not None else None
         self._counters = counters
-        self._level = logging.DEBUG if sockets is not None else logging.INFO  # a worker: its supervisor tells
-        self._announce = on_room
-        self._told = False
-        self._group: SessionGroup | None = None
+        self._on_connection = on_connection
+        if on_connection is not None and self.config.fault:
+            raise ConfigError("fault", self.config.fault, "must be left out beside on_connection")
+        self._level = logging.DEBUG if sockets is not None else logging.INFO  # of a worker: its supervisor logs it
+        self._limit = 0
+        self._warned_of_limit = False
+        self._sessions: Sessions | None = None
         self._acceptor: Acceptor | None = None
-        self._ticker: Ticker | None = None
+        self._sweep_timer: SweepTimer | None = None
         self._closing: asyncio.Task[None] | None = None
         self._closed: asyncio.Event = asyncio.Event()
         self._emptied: set[asyncio.Event] = set()
         self._addresses: tuple[str, ...] = ()
         self._names: list[Any] = []
 
-    # -- life ------------------------------------------------------------------------------------------------
+    # -- start and stop ------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Bind, unless sockets were given, and serve.
@@ -85,75 +108,108 @@ class EchoServer:
             TLSError: the certificate cannot be loaded.
             RuntimeError: the server was started before.
         """
-        if self._group is not None:
+        if self._sessions is not None:
             raise RuntimeError("the server was started before")
-        acceptor = self._set_up(asyncio.get_running_loop(), server_context(self.config))
+        wanted = self.config.max_connections
+        if self._sockets is None and wanted is not None and (shortage := describe_shortage(wanted)):
+            log.warning(shortage)
+        acceptor = self.prepare(asyncio.get_running_loop(), server_context(self.config))
         assert self._sockets is not None
         await acceptor.add(self._sockets)
         log.log(self._level, "serving on %s", ", ".join(self._addresses))
 
-    def _set_up(self, loop: asyncio.AbstractEventLoop, context: ssl.SSLContext | None) -> Acceptor:
-        """All of a start but to accept."""
-        raise_descriptor_limit()
+    def prepare(self, loop: asyncio.AbstractEventLoop, context: ssl.SSLContext | None) -> Acceptor:
+        """Do everything that `start` does except accepting: bind, unless sockets were given, and make the acceptor.
+
+        Args:
+            loop: the running loop.
+            context: of TLS, or None.
+        """
+        self._limit = connection_limit(self.config.max_connections)
         if self._sockets is None:
             if self._listeners is None:
                 self._listeners = bind(self.config)
             self._sockets = self._listeners.sockets[0]
         self._addresses = tuple(map(socket_address, self._sockets))
         self._names = [sock.getsockname() for sock in self._sockets]
-        group = self._group = self._group_class()(
+        registry = BusyPollSessions if self.config.busy_poll else Sessions
+        sessions = self._sessions = registry(
             self.config,
             loop,
             direct=runs_on_uvloop(loop),
             tls=context is not None,
             counters=self._counters,
-            own_limit=connection_limit(None),
+            limit=self._limit,
         )
-        group.on_full = lambda: self._accept_while_there_is_room(True)
-        group.on_room = lambda: self._accept_while_there_is_room(False)
+        sessions.on_capacity = self._on_capacity
+        handler = self._on_connection
+        if handler is None and self.config.fault:
+            from ._injection import ConfiguredFaults
+
+            handler = ConfiguredFaults(sessions, context, self._sockets)
+        limited = handler is not None or self.config.max_connections is not None
         # The sweep ends a TLS close after 2 s of silence; the loop's own clock would end one that still flushes.
         acceptor = self._acceptor = Acceptor(
             loop,
-            group.new_session,
-            backlog=self.config.backlog, context=context, take=self._taker(context), guard=self._guard,
+            sessions.new_session,
+            backlog=self.config.backlog,
+            context=context,
+            on_connection=functools.partial(handler, self) if handler is not None else None,
+            at_capacity=(lambda: sessions.at_capacity) if limited else None,
             shutdown_timeout=self.config.write_timeout + self.config.linger_timeout,
         )
-        self._ticker = Ticker(loop, group)
+        self._sweep_timer = SweepTimer(loop, sessions)
         return acceptor
 
+    def new_session(self) -> EchoSession:
+        """A session that echoes, for a connection of an `on_connection` handler. RuntimeError before the start."""
+        return self.sessions.new_session()
+
+    @property
+    def sessions(self) -> Sessions:
+        """The session registry: all sessions of this server. RuntimeError before the start."""
+        if self._sessions is None:
+            raise RuntimeError("the server has not been started")
+        return self._sessions
+
     async def close(self, drain: bool = True) -> None:
-        """Stop. With `drain`, whatever was received is echoed and sessions end in peace, for at most `drain_timeout`;
-        without it they are reset. Does nothing the second time but wait for the first."""
-        if self._group is None:
+        """Stop accepting, and end all sessions. A second call waits for the first.
+
+        Args:
+            drain: echo what was received, and give sessions up to `drain_timeout` to end. Default True. Without it,
+                reset them.
+        """
+        if self._sessions is None:
             self._release()
             self._closed.set()
         else:
             if self._closing is None:
                 self._closing = asyncio.ensure_future(self._close(drain))
             elif not drain:
-                self._group.expel_all()
+                self._sessions.abort_all()
             await asyncio.shield(self._closing)
 
     async def _close(self, drain: bool) -> None:
-        assert self._group is not None
+        assert self._sessions is not None
         await self.stop_accepting(finish=drain)
         if drain:
             await self.drain()
-        self._group.closed = True
-        self._group.expel_all()
-        await self._until_empty(_LAST_WORDS)
-        self._finish()
+        self._sessions.closed = True
+        self._sessions.abort_all()
+        await self._until_empty(_RESET_SECONDS)
+        self.close_now()
 
-    def _finish(self) -> None:
-        if self._ticker is not None and self._group is not None:
-            self._ticker.cancel()
-            self._group.close()
+    def close_now(self) -> None:
+        """End a server that has stopped accepting, without waiting: sessions that are left are forgotten."""
+        if self._sweep_timer is not None and self._sessions is not None:
+            self._sweep_timer.cancel()
+            self._sessions.close()
         log.log(self._level, "closed")
         self._closed.set()
 
     async def serve_forever(self) -> None:
-        """Start, unless started, and wait until `close` was called. Cancelled, it closes the server first."""
-        if self._group is None:
+        """Start, unless started, and wait until `close` was called. If cancelled, close the server first."""
+        if self._sessions is None:
             await self.start()
         try:
             await self._closed.wait()
@@ -167,7 +223,7 @@ class EchoServer:
     async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         await self.close(drain=error is None)
 
-    # -- what it shows ---------------------------------------------------------------------------------------
+    # -- state ---------------------------------------------------------------------------------------
 
     @property
     def address(self) -> Any:
@@ -184,103 +240,86 @@ class EchoServer:
         return self._addresses
 
     @property
+    def is_accepting(self) -> bool:
+        """Whether connections are accepted: started, not closing, and below `max_connections`."""
+        return self._acceptor is not None and self._acceptor.is_accepting
+
+    @property
     def stats(self) -> Stats:
         """A snapshot of the counters of this process."""
-        if self._group is None:
-            raise RuntimeError("the server has not been started")
-        return Stats.from_counters(self._group.stats())
+        return Stats(**self.sessions.stats())
 
     # -- the steps of a stop ---------------------------------------------------------------------------------
 
     async def stop_accepting(self, finish: bool) -> None:
-        """Close this process's listeners. With `finish`, handshakes under way may end, and all who wait are accepted:
-        closing at once would reset them."""
+        """Close the listeners of this process.
+
+        Args:
+            finish: let pending handshakes end, and accept the clients in the backlog first. Closing at once resets
+            them.
+        """
         assert self._acceptor is not None
+        assert self._sessions is not None
         if self._listeners is not None:
             self._listeners.unlink()
         if finish:
+            self._sessions.limit = connection_limit(None)  # clients in the backlog are connected: they get their echo
             if self._listeners is not None:
                 for sock in self._sockets or ():
                     drop_syns(sock)
             await asyncio.sleep(_HANDSHAKES)
-            self._acceptor.pause()
+            self._acceptor.pause("closing")
             await self._acceptor.accept_the_rest()
+        self._acceptor.pause("closing")
         for sock in self._acceptor.release():
             sock.close()
         self._release()
 
-    async def serve_out(self) -> None:
-        """After `stop_accepting`: wait until the last session has ended by itself, for at most `drain_timeout`."""
+    async def wait_until_empty(self) -> None:
+        """After `stop_accepting`: wait until all sessions have ended by themselves, for at most `drain_timeout`."""
         assert self._acceptor is not None
         await self._acceptor.handed_over()
         await self._until_empty(self.config.drain_timeout)
 
     async def drain(self) -> None:
-        """End each session once it has been quiet for `drain_grace`; return when none is left, or after
+        """End each session that has received nothing for `drain_grace`; return when none is left, or after
         `drain_timeout`."""
-        assert self._group is not None
-        assert self._ticker is not None
-        self._group.interval = min(self._group.interval, max(self.config.drain_grace / 4, 0.01))
-        self._ticker.tick()
-        self._group.draining_since = self._ticker.now
+        assert self._sessions is not None
+        assert self._sweep_timer is not None
+        self._sessions.interval = min(self._sessions.interval, max(self.config.drain_grace / 4, 0.01))
+        self._sweep_timer.tick()
+        self._sessions.draining_since = self._sweep_timer.now
         await self._until_empty(self.config.drain_timeout)
 
     def close_copies(self) -> None:
-        """In a forked child: close its copies of the listening sockets, or the port stays open as long as it lives."""
+        """In a forked child: close the child's copies of the listening sockets, which would keep the port open."""
         if self._acceptor is not None:
             self._acceptor.close_copies()
 
-    async def adopt(self, sockets: Sequence[socket.socket]) -> None:
-        """Serve further listening sockets, of a sibling that cannot."""
-        assert self._acceptor is not None
-        await self._acceptor.add(sockets)
-
-    def settle(self) -> None:
-        """Another process took the last place, or left one: pause or resume accepting with it."""
-        assert self._group is not None
-        self._told = True
-        try:
-            self._group.settle()
-        finally:
-            self._told = False
-
     # -- underneath ------------------------------------------------------------------------------------------
-
-    _guard: contextlib.AbstractContextManager[Any] | None = None
-
-    def _group_class(self) -> type[SessionGroup]:
-        return SpinningGroup if self.config.busy_poll else SessionGroup
-
-    def _taker(self, context: ssl.SSLContext | None) -> Take | None:
-        """Who looks at each connection first; None: nobody, and uvloop may accept by itself."""
-        if not self.config.fault:
-            return None
-        from ._faulty import ConfiguredFaults
-
-        assert self._group is not None
-        return ConfiguredFaults(self._group, context, self._sockets or ()).take
 
     async def _until_empty(self, timeout: float) -> None:
         """Wait until there is neither a session nor a handshake under way, for at most `timeout` seconds."""
-        assert self._group is not None
-        latest = time.monotonic() + timeout
-        handshakes = min(latest, time.monotonic() + HANDSHAKE_TIMEOUT)
+        assert self._sessions is not None
+        loop = asyncio.get_running_loop()
+        latest = loop.time() + timeout
+        handshakes = min(latest, loop.time() + HANDSHAKE_TIMEOUT)
         empty = asyncio.Event()
         self._emptied.add(empty)
-        self._group.on_empty = self._tell_empty
+        self._sessions.on_empty = self._set_emptied
         try:
-            while (now := time.monotonic()) < latest:
-                under_way = self._group.pending and now < handshakes
-                if not (self._group.sessions or under_way):
+            while (now := loop.time()) < latest:
+                pending = self._sessions.pending and now < handshakes
+                if not (self._sessions.count or pending):
                     break
-                # Nobody tells of a handshake that failed: look for that.
+                # No event reports a handshake that has failed: check again.
                 empty.clear()
                 with contextlib.suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(empty.wait(), min(latest - now, _HANDSHAKES if under_way else timeout))
+                    await asyncio.wait_for(empty.wait(), min(latest - now, _HANDSHAKES if pending else timeout))
         finally:
             self._emptied.discard(empty)
 
-    def _tell_empty(self) -> None:
+    def _set_emptied(self) -> None:
         for empty in self._emptied:
             empty.set()
 
@@ -289,8 +328,43 @@ class EchoServer:
             self._listeners.unlink()
             self._listeners.close()
 
-    def _accept_while_there_is_room(self, full: bool) -> None:
+    def _on_capacity(self, reached: bool) -> None:
         assert self._acceptor is not None
-        (self._acceptor.pause if full else self._acceptor.resume)()
-        if self._announce is not None and not self._told:
-            self._announce(full)
+        (self._acceptor.pause if reached else self._acceptor.resume)("capacity")
+        if reached:
+            self._warn_of_descriptors()
+
+    def _warn_of_descriptors(self) -> None:
+        """Log once that clients wait because descriptors are short: no other line would say why."""
+        if not self._warned_of_limit and self._limit != self.config.max_connections:
+            self._warned_of_limit = True
+            log.warning(
+                "%d connections are open, the most that the limit of open files (%d) allows: further clients wait",
+                self._limit, descriptor_limit(),
+            )  # fmt: skip
+
+
+class SweepTimer:
+    """Sweeps the sessions every `sessions.interval` seconds, for their time-outs.
+
+    Time during which the loop was held up counts for no session: it has not read meanwhile.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, sessions: Sessions) -> None:
+        self._loop, self._sessions = loop, sessions
+        self.now = self._looked_at = loop.time()
+        self._next = loop.call_later(sessions.interval, self.tick)
+
+    def tick(self) -> None:
+        """Sweep now, and every `interval` from now on."""
+        self._next.cancel()
+        now = self._loop.time()
+        self.now += min(now - self._looked_at, self._sessions.interval)
+        self._looked_at = now
+        try:
+            self._sessions.sweep(self.now)
+        finally:
+            self._next = self._loop.call_later(self._sessions.interval, self.tick)
+
+    def cancel(self) -> None:
+        self._next.cancel()

@@ -18,14 +18,14 @@ class Stats:
         bytes_out: bytes handed to the kernel.
         bytes_discarded: bytes received after the end of a session was decided.
         reads: reads that brought bytes.
-        pauses: times a session stopped reading because the peer did not take its echo.
+        pauses: times a session stopped reading because the client did not take its echo.
         yields: times a session let the others have a turn.
-        tails_copied: unsent rests that were copied out because no buffer could be had.
-        linger_timeouts: sessions closed because the peer did not close in `linger_timeout`.
+        tails_copied: unsent tails that were copied because no buffer was free.
+        linger_timeouts: sessions closed because the client did not close in `linger_timeout`.
         ends: ended sessions by cause: eof, terminator, reset, idle, write_timeout, drain, drain_timeout,
-            error, refused, fault (ended on order: by `fault`, or by a test).
+            error, refused, fault (ended by fault injection, or by a test).
         active: sessions being served now.
-        waiting: connections accepted but not served until there is room (`max_connections`).
+        pending: connections accepted whose session has not begun, such as those in a TLS handshake.
         buffers_total: buffers allocated now.
         buffers_in_use: of those, how many hold bytes not sent yet (with `pin_buffers`: belong to a session).
     """
@@ -41,12 +41,6 @@ class Stats:
     linger_timeouts: int
     ends: Mapping[str, int]
     active: int
-    waiting: int
+    pending: int
     buffers_total: int
     buffers_in_use: int
-
-    @classmethod
-    def from_counters(cls, counters: Mapping[str, int]) -> Stats:
-        """The snapshot of `counters`, a mapping with the names of `fastecho._counters.COUNTERS`."""
-        ends = {name[4:]: count for name, count in counters.items() if name.startswith("end_")}
-        return cls(ends=ends, **{name: n for name, n in counters.items() if not name.startswith("end_")})

@@ -1,4 +1,4 @@
-"""`serve()`: an EchoServer in a thread with a loop of its own, beside any code: sync, asyncio or trio."""
+"""`serve()`: an EchoServer in a thread with its own event loop, next to any code: sync, asyncio or trio."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from collections.abc import Coroutine
 from types import TracebackType
 from typing import Any
 
-from ._sockets import bind
+from ._net.listeners import bind
+from ._net.loops import check_threads, new_loop
 from .config import ServerConfig
 from .server import EchoServer
 from .stats import Stats
 
-__all__ = ["ThreadServer", "new_loop", "serve"]
+__all__ = ["ThreadServer", "serve"]
 
 _running: weakref.WeakSet[ThreadServer] = weakref.WeakSet()
 _MARGIN = 5.0
@@ -33,21 +34,18 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_close_copies)
 
 
-def new_loop() -> asyncio.AbstractEventLoop:
-    """uvloop's, or stock asyncio's where there is none."""
-    try:
-        import uvloop
-    except ImportError:  # no wheel and no compiler for this platform: slower, but the same server
-        return asyncio.new_event_loop()
-    return uvloop.new_event_loop()
-
-
 class ThreadServer:
-    """A running server; what `serve` gives. All of it may be used from any thread."""
+    """A running server, as returned by `serve`. It may be used from any thread."""
 
     def __init__(self, config: ServerConfig) -> None:
-        listeners = bind(config)  # here, so that whoever calls gets the error, and the address is there at once
-        self._loop = new_loop()
+        check_threads()
+        listeners = bind(config)  # in the caller's thread: errors are raised here, and the address is known at once
+        try:
+            self._loop = new_loop()
+        except BaseException:
+            listeners.close()
+            listeners.unlink()
+            raise
         self._server = EchoServer(config, listeners=listeners)
         self._thread = threading.Thread(target=self._run, name="fastecho", daemon=True)
         self._closing = threading.Lock()
@@ -78,7 +76,7 @@ class ThreadServer:
         return self._server.stats
 
     def close(self, drain: bool = False) -> None:
-        """Stop, and wait for it. Sessions that are left are reset, or with `drain` ended in peace, for at most
+        """Stop, and wait for the end. Open sessions are reset, or with `drain` given time to end, for at most
         `drain_timeout`. May be called again."""
         with self._closing:
             if self._open:
@@ -113,7 +111,7 @@ class ThreadServer:
 
 
 def serve(config: ServerConfig | None = None, **options: Any) -> ThreadServer:
-    """Start a server in a thread of its own; it is bound, listening and serving when this returns.
+    """Start a server in a new thread. It is serving when this returns.
 
     Args:
         config: the options; made from `options` if it is not given.
@@ -123,6 +121,7 @@ def serve(config: ServerConfig | None = None, **options: Any) -> ThreadServer:
         ConfigError: an option is wrong.
         AddressInUseError, AddressError, PermissionDeniedError: the address cannot be had.
         TLSError: the certificate cannot be loaded.
+        FastechoError: gevent or eventlet has replaced threads.
 
         >>> with serve(port=0) as server:
         ...     client = socket.create_connection(server.address)

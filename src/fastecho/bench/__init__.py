@@ -8,8 +8,21 @@
 It imports nothing of the rest of fastecho but its errors and its version, and meets a server over a socket only.
 """
 
+from ._errors import LoadError
 from .result import LoadResult, Sample
 from .run import run_load
-from .spec import LoadError, LoadSpec, SizeRange, Target
+from .spec import LoadSpec, SizeRange
+from .stop import Interrupted, Stop
+from .target import Target
 
-__all__ = ["LoadError", "LoadResult", "LoadSpec", "Sample", "SizeRange", "Target", "run_load"]
+__all__ = [
+    "Interrupted",
+    "LoadError",
+    "LoadResult",
+    "LoadSpec",
+    "Sample",
+    "SizeRange",
+    "Stop",
+    "Target",
+    "run_load",
+]

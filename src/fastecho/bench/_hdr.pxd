@@ -1,7 +1,7 @@
 """An HDR histogram in C: 1 .. 100e9 (nanoseconds: 1 us .. 100 s and finer), 3 significant digits.
 
 The layout is that of HdrHistogram(1, 100_000_000_000, 3), so that the counts go over into its standard encoding one
-by one. A value below 2,048 has a counter of its own; above, each doubling of the value shares 1,024 counters.
+by one. A value below 2,048 has a separate counter; above, each doubling of the value shares 1,024 counters.
 """
 
 from libc.stdint cimport uint64_t

@@ -18,7 +18,7 @@ class Histogram:
     def percentile(self, percent: float) -> int:
         """The value that `percent` of the values do not exceed (0 when nothing was counted)."""
     def items(self) -> list[tuple[int, int]]:
-        """Each value counted (the least its counter stands for) with its count, ascending."""
+        """Each value counted (the least of its counter) with its count, ascending."""
     @property
     def min(self) -> int: ...
     @property

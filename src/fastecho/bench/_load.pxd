@@ -11,15 +11,26 @@ A connection:
     CLOSED ─open()─► CONNECTING ─writable─► OPEN ─(reply complete, churn)─► CLOSED
        ▲                  │                   │
        └──── fail(kind): counted, closed, opened again by sweep() after 100 ms ────┘
+
+The payload of a connection is one endless stream: a table of pseudo-random bytes, read round and round from an offset that
+differs by connection. The length of the table is a prime number of cache lines, so bytes that are lost, doubled, swapped or
+taken from another connection put everything after them out of step, and the comparison with the table finds it. A message of
+whole lines begins on one, as it would in any client (unaligned, the kernel's copy takes up to a quarter longer).
+
+Which messages count for latency: `is_timed` in _load.pyx. In an open loop each connection has its schedule: its messages are due at its share of the rate, independent of the other
+connections. A heap holds the connections that can send, ordered by when their next message is due. A connection that cannot
+send (its messages in flight are as many as `depth`, or it is closed) leaves the heap and keeps its schedule: what falls due
+meanwhile is sent when it can be sent, and its latency counts from when it was due.
 """
 
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 
 from ._hdr cimport Histogram
 
-from ._plan cimport Connection, Plan, sockaddr_storage
-
 cdef extern from "bench/_poller.h" nogil:
+    struct sockaddr_storage:
+        pass
+    int fe_address(int family, const char *host, int port, sockaddr_storage *to)
     int FE_READABLE, FE_WRITABLE, FE_ENDING, MSG_NOSIGNAL
     ctypedef struct fe_poller:
         pass
@@ -27,7 +38,6 @@ cdef extern from "bench/_poller.h" nogil:
     uint64_t fe_thread_cpu()
     int fe_load(const int *word)
     void fe_store(int *word, int value)
-    int fe_again(int error)
     int fe_connect(const sockaddr_storage *to, int to_len, const sockaddr_storage *source, int source_len)
     int fe_socket_error(int fd)
     void fe_poller_init(fe_poller *p)
@@ -39,8 +49,30 @@ cdef extern from "bench/_poller.h" nogil:
     int fe_poller_wait(fe_poller *p, uint64_t timeout_ns)
     int fe_poller_event(fe_poller *p, int i, int *index)
 
-cdef enum Phase:
-    CONNECT, WARM_UP, MEASURE, DRAIN, STOP
+cpdef enum Phase:
+    CONNECT
+    WARM_UP
+    MEASURE
+    DRAIN
+    STOP
+
+cdef enum:
+    PERIOD = 65344                          # of the table: 1021 cache lines of 64, a prime number of them
+
+cdef struct Message:
+    uint64_t when                           # sent, or due to be sent
+    uint32_t size
+
+cdef struct Connection:
+    int fd, state
+    bint blocked, scheduled                 # the kernel accepts no more; is in the heap
+    uint32_t inflight, head                 # messages in flight, index of the oldest in its ring
+    uint32_t due                            # missing bytes of the oldest
+    uint32_t tx_at, rx_at                   # offsets in the table
+    uint64_t unsent, owed, received         # bytes to send, to receive, received
+    uint64_t last                           # when bytes were last received
+    uint64_t retry                          # when to open it again; 0: not again
+    double next                             # open loop: when its next message is due
 
 cdef enum State:
     CLOSED, CONNECTING, OPEN
@@ -48,14 +80,37 @@ cdef enum State:
 cdef enum Kind:
     E_CONNECT, E_RESET, E_SHORT, E_CORRUPT, E_EXCESS, E_TIMEOUT, KINDS
 
-cdef struct Fault:                      # the first of its kind
-    int connection, error, expected, got
-    uint64_t offset
+cdef enum:
+    SHOWN = 48
 
-cdef class Engine(Plan):
+cdef struct Fault:                      # the first of its kind
+    int connection, error
+    uint64_t offset
+    unsigned char got[SHOWN]            # the bytes that came, and those that should have come in their place
+    unsigned char expected[SHOWN]
+    int got_size, expected_size
+
+cdef class Engine:
     cdef:
+        # the load, copied from the arguments
+        sockaddr_storage address
+        sockaddr_storage *sources
+        int address_len, source_len, source_count
+        int connection_count, depth, size_count, index
+        uint32_t *sizes
+        unsigned char *table
+        unsigned char *inbox
+        uint32_t chunk                      # of one read or write
+        uint64_t timeout, random
+        double gap                          # open loop: nanoseconds between the messages of one connection
+        bint open_loop, poisson, churn, verify
+        Connection *connections
+        Message *messages                   # a ring of `depth` for each connection
+        int *heap                           # open loop: the connections that can send, by when they are due
+        int heap_size
+        # its state
         fe_poller poller
-        int free_head, free_count, next_open, pending, opened, size_next, source_next
+        int behind, next_open, pending, opened, size_next, source_next
         uint64_t now, inflight
         int phase, seen
         uint64_t from_time, to_time
@@ -75,11 +130,18 @@ cdef class Engine(Plan):
     cdef void queue(self, int i, uint64_t when) noexcept nogil
     cdef void begin(self, int i) noexcept nogil
     cdef uint64_t pump(self) noexcept nogil
-    cdef void give_back(self, int i) noexcept nogil
+    cdef void send_due(self, int i) noexcept nogil
+    cdef void give_up_due(self) noexcept nogil
+    cdef bint is_free(self, Connection *c) noexcept nogil
     cdef bint open(self, int i, uint64_t when) noexcept nogil
     cdef void open_more(self) noexcept nogil
     cdef void sweep(self) noexcept nogil
     cdef void drop(self, int i) noexcept nogil
     cdef void established(self, Connection *c) noexcept nogil
     cdef void drop_all(self) noexcept nogil
-    cdef void fail(self, int i, int kind, int error, int got) noexcept nogil
+    cdef void fail(self, int i, int kind, int error) noexcept nogil
+    cdef void fail_with_bytes(self, int i, int kind, size_t place, size_t owed, size_t size) noexcept nogil
+    cdef double draw_gap(self) noexcept nogil
+    cdef void skip_to(self, Connection *c, double when) noexcept nogil
+    cdef void schedule(self, int i) noexcept nogil
+    cdef int take_first(self) noexcept nogil

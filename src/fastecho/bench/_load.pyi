@@ -1,28 +1,75 @@
 """The load engine: Cython over epoll, or poll(2) where that is not; one `Engine` a thread."""
 
+import enum
+from collections.abc import Sequence
 from typing import final
 
-from ._hdr import Histogram
-from ._plan import Plan
+from typing_extensions import Self
 
-ERROR_KINDS: tuple[str, ...]
+from ._errors import ERROR_KINDS as ERROR_KINDS
+from ._errors import FirstError
+from ._hdr import Histogram
+
+class Phase(enum.IntFlag):
+    """The phases of a run; see the diagram in `_load.pxd`."""
+
+    CONNECT = 0
+    WARM_UP = 1
+    MEASURE = 2
+    DRAIN = 3
+    STOP = 4
+
+def may_send(phase: Phase, open_loop: bool) -> bool:
+    """Whether a connection may send in this phase. An open loop sends what was due in DRAIN, too."""
+
+def is_timed(phase: Phase, open_loop: bool, when: int, from_time: int, to_time: int) -> bool:
+    """Whether the latency of a message that was sent or due at `when` counts, if its echo comes in this phase.
+
+    In a closed loop it counts if the echo comes within the window; in an open loop if the message was due between
+    `from_time` and `to_time`.
+    """
 
 def now() -> int:
     """The engine's clock: monotonic, in nanoseconds."""
 
 @final
-class Engine(Plan):
-    """The load of one thread: `run()` holds no interpreter lock, all else may be called beside it.
+class Engine:
+    """The load of one thread. `run()` holds no interpreter lock; the other methods may be called meanwhile.
 
-    The phases of `enter_phase` are 1 warm up, 2 measure, 3 drain, 4 stop; a new engine is in 0, connecting.
+    A new engine is in the phase CONNECT.
+
+    Raises:
+        ValueError: an address is not numeric or of another family, or the table is too small.
     """
 
+    def __new__(
+        cls,
+        *,
+        family: int,
+        host: str,
+        port: int,
+        sources: Sequence[str],
+        connections: int,
+        depth: int,
+        sizes: Sequence[int],
+        table: bytes,
+        chunk: int,
+        verify: bool,
+        churn: bool,
+        rate: float,
+        poisson: bool,
+        offset: float,
+        timeout: float,
+        seed: int,
+        index: int,
+    ) -> Self: ...
+
     def run(self) -> None:
-        """Load the target until phase 3 has drained, or phase 4."""
+        """Load the target until DRAIN has ended, or until STOP."""
     def close(self) -> None:
         """Close the connections; only after `run()` has returned."""
-    def enter_phase(self, phase: int, at: int) -> None:
-        """Go on to `phase`, whose first moment is `at` on the engine's clock."""
+    def enter_phase(self, phase: Phase, at: int) -> None:
+        """Change to `phase`, which begins `at` on the engine's clock."""
     @property
     def histogram(self) -> Histogram: ...
     @property
@@ -36,5 +83,4 @@ class Engine(Plan):
     @property
     def errors(self) -> dict[str, int]: ...
     @property
-    def first_errors(self) -> dict[str, dict[str, int]]:
-        """By kind: `connection`, `error` (errno), `offset` in the echoed stream, bytes `expected` and `got` (or -1)."""
+    def first_errors(self) -> dict[str, FirstError]: ...

@@ -1,43 +1,102 @@
-"""The load engine; its states and fields stand in the .pxd."""
+"""The load engine; the .pxd documents its states and fields."""
 
 cimport cython
 from libc.errno cimport EAGAIN, EINPROGRESS, ENOTCONN, ETIMEDOUT, errno
+from libc.math cimport ceil, log
 from libc.stdint cimport UINT64_MAX, uint32_t, uint64_t
-from libc.string cimport memcmp
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcmp, memcpy
 from posix cimport unistd
+from posix.stdlib cimport posix_memalign
+
+from .._sys cimport fe_would_block
 
 import os
 
+from ._errors import ERROR_KINDS, FirstError
 from ._hdr cimport Histogram
-from ._plan cimport PERIOD, Connection, Message, Plan
 
 cdef extern from "sys/socket.h" nogil:
     ssize_t recv(int fd, void *to, size_t size, int flags)
     ssize_t send(int fd, const void *data, size_t size, int flags)
 
 cdef enum:
+    PAGE = 4096
     STRIDE = 3904           # 61 cache lines, between the places where two neighbours begin
     PENDING = 32            # handshakes under way at once: within any listener's backlog
-cdef uint64_t SWEEP = 50_000_000, RETRY = 100_000_000, CATCH_UP = 1_000_000_000     # nanoseconds
-
-ERROR_KINDS = ("connect", "reset", "short", "corrupt", "excess", "timeout")
+cdef uint64_t SOON = 500_000, SWEEP = 50_000_000, RETRY = 100_000_000, CATCH_UP = 1_000_000_000     # nanoseconds
 
 
 def now():
     return fe_now()
 
 
+cpdef bint may_send(int phase, bint open_loop) noexcept nogil:
+    return phase == WARM_UP or phase == MEASURE or (phase == DRAIN and open_loop)
+
+
+cpdef bint is_timed(int phase, bint open_loop, uint64_t when, uint64_t from_time, uint64_t to_time) noexcept nogil:
+    if open_loop:
+        return when >= from_time and (phase == MEASURE or when < to_time)
+    return phase == MEASURE
+
+
 @cython.final
-cdef class Engine(Plan):
-    def __cinit__(self, **plan):
+cdef class Engine:
+    @cython.overflowcheck(False)    # the seed is meant to wrap
+    def __cinit__(self, *, int family, str host, int port, sources, int connections, int depth, sizes, bytes table,
+                  uint32_t chunk, bint verify, bint churn, double rate, bint poisson, double offset, double timeout,
+                  uint64_t seed, int index):
+        cdef int i
+        self.connection_count, self.depth, self.index = connections, 1 if churn else depth, index
+        self.verify, self.churn = verify, churn
+        self.open_loop, self.poisson = rate > 0, poisson
+        self.gap = 1e9 * connections / rate if rate > 0 else 0.0
+        self.timeout = <uint64_t>(timeout * 1e9)
+        self.random = (seed * 0x9E3779B97F4A7C15 + index) | 1
+        self.chunk = chunk
+        if len(table) < PERIOD + chunk:
+            raise ValueError("the table must hold PERIOD + chunk bytes")
+        self.address_len = fe_address(family, os.fsencode(host), port, &self.address)
+        if self.address_len == 0:
+            raise ValueError(f"{host}: not a numeric address, or too long a path")
+        self.size_count, self.source_count = len(sizes), len(sources)
+        self.connections = <Connection *>calloc(connections, sizeof(Connection))
+        self.messages = <Message *>calloc(<size_t>connections * self.depth, sizeof(Message))
+        self.heap = <int *>calloc(connections, sizeof(int))
+        self.sizes = <uint32_t *>calloc(self.size_count, sizeof(uint32_t))
+        self.sources = <sockaddr_storage *>calloc(self.source_count + 1, sizeof(sockaddr_storage))
+        if (posix_memalign(<void **>&self.table, PAGE, PERIOD + chunk)
+                or posix_memalign(<void **>&self.inbox, PAGE, chunk) or self.connections == NULL or self.messages == NULL
+                or self.heap == NULL or self.sizes == NULL or self.sources == NULL):
+            raise MemoryError
+        memcpy(self.table, <const char *>table, PERIOD + chunk)
+        for i in range(connections):
+            self.connections[i].fd = -1
+            # Constant arrivals are evenly spaced over all connections, Poisson ones need no order.
+            self.connections[i].next = self.draw_gap() if poisson else offset + self.gap * i / connections
+        for i in range(self.size_count):
+            self.sizes[i] = sizes[i]
+        for i in range(self.source_count):
+            self.source_len = fe_address(family, os.fsencode(sources[i]), 0, &self.sources[i])
+            if self.source_len == 0:
+                raise ValueError(f"{sources[i]}: not a numeric address of the target's family")
         self.histogram = Histogram()
         fe_poller_init(&self.poller)
         if fe_poller_open(&self.poller, self.connection_count) < 0:
             raise OSError(errno, os.strerror(errno))
 
     def __dealloc__(self):
-        self.drop_all()
+        if self.connections != NULL:
+            self.drop_all()
         fe_poller_close(&self.poller)
+        free(self.connections)
+        free(self.messages)
+        free(self.heap)
+        free(self.sizes)
+        free(self.sources)
+        free(self.table)
+        free(self.inbox)
 
     def run(self):
         with nogil:
@@ -60,13 +119,15 @@ cdef class Engine(Plan):
             phase = fe_load(&self.phase)
             if phase != self.seen:
                 self.enter(phase)
-            if phase == STOP or (phase == DRAIN and self.inflight == 0 and self.due >= self.to_time):
+            if phase == STOP or (phase == DRAIN and self.inflight == 0 and self.behind == 0):
                 break
             if self.now >= sweep_at:
                 self.sweep()
                 sweep_at = self.now + SWEEP
             wait = sweep_at - self.now
-            if self.open_loop and phase != CONNECT:
+            if phase == CONNECT:
+                wait = min(wait, SOON)      # the phase is polled: no event reports that the load begins
+            elif self.open_loop:
                 wait = min(wait, self.pump())
             n = fe_poller_wait(&self.poller, wait)
             # A busy closed loop has read the clock at each receipt; that is near enough for the time-outs.
@@ -78,18 +139,27 @@ cdef class Engine(Plan):
 
     cdef void enter(self, int phase) noexcept nogil:
         cdef int i, before = self.seen
+        cdef Connection *c
         self.seen = phase
         self.now = fe_now()
         if phase == MEASURE:
             self.cpu_from = fe_thread_cpu()
         elif before == MEASURE:
             self.cpu_to = fe_thread_cpu()
-        if phase == DRAIN and not self.open_loop:
-            self.due = <double>UINT64_MAX
-        if before == CONNECT and self.open_loop:
-            self.due += self.now
-        if phase == MEASURE and self.due < self.from_time:
-            self.due = self.from_time       # what the warm-up could not send is not the window's to answer for
+        if self.open_loop:
+            for i in range(self.connection_count):
+                c = &self.connections[i]
+                if before == CONNECT:
+                    c.next += self.now
+                if phase == MEASURE:
+                    self.skip_to(c, self.from_time)     # what the warm-up could not send is not the window's
+                elif phase == DRAIN:
+                    self.behind += c.next < self.to_time
+            if phase == MEASURE:                        # the keys have changed
+                self.heap_size = 0
+                for i in range(self.connection_count):
+                    if self.connections[i].scheduled:
+                        self.schedule(i)
         if before == CONNECT and phase != STOP:
             for i in range(self.connection_count):
                 if self.connections[i].state == OPEN or self.churn:
@@ -103,14 +173,14 @@ cdef class Engine(Plan):
         if c.state == CONNECTING:
             error = fe_socket_error(c.fd)
             if error:
-                self.fail(i, E_CONNECT, error, -1)
+                self.fail(i, E_CONNECT, error)
             if error or not flags & FE_WRITABLE:
                 return
             self.established(c)
             self.open_more()
             if c.unsent:
                 self.flush(i)
-            elif self.seen == WARM_UP or self.seen == MEASURE:
+            elif may_send(self.seen, self.open_loop):
                 self.begin(i)
         if flags & FE_READABLE and c.state == OPEN:
             self.receive(i, flags & FE_ENDING)
@@ -121,26 +191,26 @@ cdef class Engine(Plan):
         cdef Connection *c = &self.connections[i]
         cdef ssize_t n
         cdef uint32_t left, place
+        cdef size_t owed
         cdef int done
         while True:
             n = recv(c.fd, self.inbox, self.chunk, 0)
             if n <= 0:
                 if n == 0:
-                    self.fail(i, E_SHORT, 0, -1)
-                elif not fe_again(errno):
-                    self.fail(i, E_RESET, errno, -1)
+                    self.fail(i, E_SHORT, 0)
+                elif not fe_would_block(errno):
+                    self.fail(i, E_RESET, errno)
                 return
             self.now = fe_now()
-            if <uint64_t>n > c.owed:
-                self.fail(i, E_EXCESS, 0, -1)
-                return
-            if self.verify and memcmp(self.inbox, self.table + c.rx_at, n) != 0:
+            owed = min(<uint64_t>n, c.owed)
+            if self.verify and memcmp(self.inbox, self.table + c.rx_at, owed) != 0:
                 place = 0
-                while self.inbox[place] == self.table[c.rx_at]:
+                while self.inbox[place] == self.table[c.rx_at + place]:
                     place += 1
-                    c.rx_at += 1
-                c.received += place
-                self.fail(i, E_CORRUPT, 0, self.inbox[place])
+                self.fail_with_bytes(i, E_CORRUPT, place, owed, n)
+                return
+            if <uint64_t>n > owed:
+                self.fail_with_bytes(i, E_EXCESS, owed if self.verify else 0, owed, n)
                 return
             c.rx_at = (c.rx_at + <uint32_t>n) % PERIOD
             c.received += n
@@ -156,12 +226,13 @@ cdef class Engine(Plan):
                 if self.churn:
                     self.drop(i)
                     c.retry = 0
-                    if self.seen != DRAIN or self.open_loop:
+                    if may_send(self.seen, self.open_loop):
                         self.begin(i)
                     return
                 if self.open_loop:
-                    self.give_back(i)
-                elif self.seen < DRAIN:
+                    if not c.scheduled:
+                        self.send_due(i)
+                elif may_send(self.seen, self.open_loop):
                     for _ in range(done):
                         self.queue(i, self.now)
                     if not c.blocked:
@@ -176,9 +247,7 @@ cdef class Engine(Plan):
         if self.seen == MEASURE:
             self.echo_count += 1
             self.byte_count += message.size
-        # An open loop answers for the messages due inside the window, whenever their echo comes.
-        if (message.when >= self.from_time and (self.seen == MEASURE or message.when < self.to_time)
-                if self.open_loop else self.seen == MEASURE):
+        if is_timed(self.seen, self.open_loop, message.when, self.from_time, self.to_time):
             self.histogram.count(self.now - message.when)
         c.head += 1
         if c.head == <uint32_t>self.depth:
@@ -214,11 +283,11 @@ cdef class Engine(Plan):
         while c.unsent:
             size = min(c.unsent, <uint64_t>self.chunk)
             n = send(c.fd, self.table + c.tx_at, size, MSG_NOSIGNAL)
-            if n < 0 and not fe_again(errno):
+            if n < 0 and not fe_would_block(errno):
                 if c.state == CONNECTING and (errno == ENOTCONN or errno == EINPROGRESS):
                     return
                 kind = E_CONNECT if c.state == CONNECTING else E_RESET
-                self.fail(i, kind, errno, -1)
+                self.fail(i, kind, errno)
                 return
             if n > 0:
                 if c.state == CONNECTING:
@@ -235,7 +304,8 @@ cdef class Engine(Plan):
         """The first messages of connection `i`; with churn, its next life."""
         cdef int k
         if self.open_loop:
-            self.give_back(i)
+            if not self.connections[i].scheduled:
+                self.send_due(i)
         elif self.churn:
             self.open(i, fe_now())
         else:
@@ -246,42 +316,51 @@ cdef class Engine(Plan):
     # -- open loop ------------------------------------------------------------------------------------------------
 
     cdef uint64_t pump(self) noexcept nogil:
-        """Send what is due; how long until the next arrival can be sent, as far as that is known."""
-        cdef int i
-        cdef Connection *c
-        while self.seen == DRAIN and self.now > self.to_time + CATCH_UP and self.due < self.to_time:
-            self.overdue_count += 1
-            self.next_arrival()
-        while self.due <= self.now:
-            if self.free_count == 0 or (self.seen == DRAIN and self.due >= self.to_time):
-                return UINT64_MAX
-            i = self.free_ring[self.free_head]
-            c = &self.connections[i]
-            self.free_head = (self.free_head + 1) % self.connection_count
-            self.free_count -= 1
-            c.queued = False
-            if self.churn:
-                if c.state != CLOSED or c.retry > self.now:
-                    continue
-                if not self.open(i, <uint64_t>self.due):
-                    continue
-            else:
-                if c.state != OPEN or c.inflight >= <uint32_t>self.depth:
-                    continue
-                self.queue(i, <uint64_t>self.due)
-                self.flush(i)
-                self.give_back(i)
-            self.next_arrival()
-        return <uint64_t>(self.due - self.now) + 1
+        """Send what is due; how long until the next message is, as far as that is known."""
+        cdef double due
+        if self.seen == DRAIN and self.behind and self.now > self.to_time + CATCH_UP:
+            self.give_up_due()
+        while self.heap_size:
+            due = self.connections[self.heap[0]].next
+            if self.seen == DRAIN and due >= self.to_time:
+                break
+            if due > self.now:
+                return <uint64_t>(due - self.now) + 1
+            self.send_due(self.take_first())
+        return UINT64_MAX
 
-    cdef void give_back(self, int i) noexcept nogil:
-        """Connection `i` may take a message more: to the end of the ring of those that may."""
+    cdef void send_due(self, int i) noexcept nogil:
+        """Send what is due on connection `i`, as far as it can send; if it can send more, it goes into the heap."""
         cdef Connection *c = &self.connections[i]
-        if c.queued or (c.inflight >= <uint32_t>self.depth) or (c.state != OPEN and not self.churn):
-            return
-        c.queued = True
-        self.free_ring[(self.free_head + self.free_count) % self.connection_count] = i
-        self.free_count += 1
+        cdef bint queued = False
+        cdef uint64_t when
+        while self.is_free(c) and c.next <= self.now and (self.seen != DRAIN or c.next < self.to_time):
+            when = <uint64_t>c.next
+            if self.churn:
+                if not self.open(i, when):
+                    return
+            else:
+                self.queue(i, when)
+                queued = True
+            c.next += self.draw_gap()
+            self.behind -= self.seen == DRAIN and c.next >= self.to_time
+        if queued:
+            self.flush(i)
+        if self.is_free(c):
+            self.schedule(i)
+
+    cdef bint is_free(self, Connection *c) noexcept nogil:
+        if self.churn:
+            return c.state == CLOSED and c.retry <= self.now
+        return c.state == OPEN and c.inflight < <uint32_t>self.depth
+
+    cdef void give_up_due(self) noexcept nogil:
+        cdef int i
+        for i in range(self.connection_count):
+            while self.connections[i].next < self.to_time:
+                self.overdue_count += 1
+                self.connections[i].next += self.draw_gap()
+        self.behind = self.heap_size = 0
 
     # -- opening and closing --------------------------------------------------------------------------------------
 
@@ -301,7 +380,7 @@ cdef class Engine(Plan):
             if errno == EAGAIN:
                 c.retry = self.now + 1
                 return False
-            self.fail(i, E_CONNECT, errno, -1)
+            self.fail(i, E_CONNECT, errno)
             return True
         c.state = CONNECTING
         self.pending += 1
@@ -314,7 +393,7 @@ cdef class Engine(Plan):
             self.queue(i, when)
             self.flush(i)
         if c.state != CLOSED and fe_poller_add(&self.poller, c.fd, i) < 0:
-            self.fail(i, E_CONNECT, errno, -1)
+            self.fail(i, E_CONNECT, errno)
         return True
 
     cdef void open_more(self) noexcept nogil:
@@ -336,9 +415,9 @@ cdef class Engine(Plan):
                 elif self.seen != CONNECT:
                     self.begin(i)
             elif c.state == CONNECTING and self.now > c.last + self.timeout:
-                self.fail(i, E_CONNECT, ETIMEDOUT, -1)
+                self.fail(i, E_CONNECT, ETIMEDOUT)
             elif c.inflight and self.now > c.last + self.timeout:
-                self.fail(i, E_TIMEOUT, 0, -1)
+                self.fail(i, E_TIMEOUT, 0)
 
     cdef inline void established(self, Connection *c) noexcept nogil:
         c.state = OPEN
@@ -368,13 +447,26 @@ cdef class Engine(Plan):
             for i in range(self.connection_count):
                 self.drop(i)
 
-    cdef void fail(self, int i, int kind, int error, int got) noexcept nogil:
+    cdef void fail(self, int i, int kind, int error) noexcept nogil:
         cdef Connection *c = &self.connections[i]
+        cdef Fault *fault = &self.faults[kind]
         if self.error_counts[kind] == 0:
-            self.faults[kind] = Fault(i, error, self.table[c.rx_at] if got >= 0 else -1, got, c.received)
+            fault.connection, fault.error, fault.offset = i, error, c.received
         self.error_counts[kind] += 1
         self.drop(i)
         c.retry = self.now + RETRY
+
+    cdef void fail_with_bytes(self, int i, int kind, size_t place, size_t owed, size_t size) noexcept nogil:
+        """A failure that begins at `place` of the `size` bytes received, of which `owed` were expected."""
+        cdef Connection *c = &self.connections[i]
+        cdef Fault *fault = &self.faults[kind]
+        c.received += place
+        if self.error_counts[kind] == 0:
+            fault.got_size = <int>min(size - place, <size_t>SHOWN)
+            fault.expected_size = <int>min(owed - place, <size_t>SHOWN)
+            memcpy(fault.got, self.inbox + place, fault.got_size)
+            memcpy(fault.expected, self.table + c.rx_at + place, fault.expected_size)
+        self.fail(i, kind, 0)
 
     # -- for the thread that measures -----------------------------------------------------------------------------
 
@@ -396,4 +488,65 @@ cdef class Engine(Plan):
 
     @property
     def first_errors(self):
-        return {kind: self.faults[k] for k, kind in enumerate(ERROR_KINDS) if self.error_counts[k]}
+        cdef Fault *fault
+        found = {}
+        for k, kind in enumerate(ERROR_KINDS):
+            if self.error_counts[k]:
+                fault = &self.faults[k]
+                found[kind] = FirstError(fault.connection, fault.offset, fault.error,
+                                         got=fault.got[:fault.got_size], expected=fault.expected[:fault.expected_size])
+        return found
+
+    # -- the schedule of an open loop ---------------------------------------------------------------------------------
+
+    @cython.overflowcheck(False)    # the generator wraps
+    cdef double draw_gap(self) noexcept nogil:
+        """Nanoseconds from one message of a connection to its next."""
+        cdef uint64_t x = self.random
+        if not self.poisson:
+            return self.gap
+        x ^= x << 13
+        x ^= x >> 7
+        x ^= x << 17
+        self.random = x
+        return -self.gap * log(((x >> 11) + 1) * (1.0 / 9007199254740992.0))
+
+    cdef void skip_to(self, Connection *c, double when) noexcept nogil:
+        """Leave out the messages of `c` that were due before `when`."""
+        if c.next >= when:
+            return
+        if self.poisson:
+            c.next = when + self.draw_gap()     # the process has no memory
+        else:
+            c.next += ceil((when - c.next) / self.gap) * self.gap
+
+    cdef void schedule(self, int i) noexcept nogil:
+        """Put connection `i` into the heap."""
+        cdef double when = self.connections[i].next
+        cdef int place = self.heap_size, parent
+        self.connections[i].scheduled = True
+        self.heap_size += 1
+        while place:
+            parent = (place - 1) // 2
+            if self.connections[self.heap[parent]].next <= when:
+                break
+            self.heap[place] = self.heap[parent]
+            place = parent
+        self.heap[place] = i
+
+    cdef int take_first(self) noexcept nogil:
+        """Take the connection that is due first out of the heap, which is not empty."""
+        cdef int first = self.heap[0], last, place = 0, child = 1
+        self.connections[first].scheduled = False
+        self.heap_size -= 1
+        last = self.heap[self.heap_size]
+        while child < self.heap_size:
+            if (child + 1 < self.heap_size
+                    and self.connections[self.heap[child + 1]].next < self.connections[self.heap[child]].next):
+                child += 1
+            if self.connections[last].next <= self.connections[self.heap[child]].next:
+                break
+            self.heap[place] = self.heap[child]
+            place, child = child, 2 * child + 1
+        self.heap[place] = last
+        return first

@@ -3,7 +3,8 @@
 import resource
 import sys
 
-from .spec import LoadError, LoadSpec
+from ._errors import LoadError
+from .spec import LoadSpec
 
 _DESCRIPTORS_SPARE = 64
 # Of the 28,232 ports that Linux gives to one source address; the rest are other programs', or in TIME_WAIT.
@@ -11,15 +12,12 @@ _PORTS_A_SOURCE = 20_000
 _CHURN_SOURCES = 8
 
 
-def raise_descriptor_limit(connections: int) -> None:
-    """Raise the soft limit of descriptors as far as `connections` need. Raises LoadError when that is too far."""
+def check_descriptor_limit(connections: int) -> None:
+    """Raise LoadError unless `connections` fit into the soft limit of descriptors, which is the program's to raise."""
     needed = connections + _DESCRIPTORS_SPARE
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or soft >= needed:
-        return
-    if hard != resource.RLIM_INFINITY and hard < needed:
-        raise LoadError(f"{connections} connections need {needed} descriptors, and ulimit -Hn allows {hard}")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        raise LoadError(f"{connections} connections need {needed} descriptors, and ulimit -n allows {soft}")
 
 
 def source_addresses(spec: LoadSpec, host: str, *, several: bool = sys.platform == "linux") -> list[str]:

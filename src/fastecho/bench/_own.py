@@ -1,16 +1,29 @@
-"""A fastecho server of the load generator's own, on a CPU of its own, met through its command line only."""
+"""The fastecho server that the load generator starts, on a separate CPU, through the command line only."""
 
 import contextlib
+import json
 import os
-import select
+import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 
-from .spec import LoadError
+from ._errors import LoadError
 
 _START_SECONDS = 20.0
 _STOP_SECONDS = 15.0
+# Not `-m`, which puts the working directory first on the import path: the server imports what this process imports.
+# While it still starts, it cannot watch --exit-fd, so Linux is asked to end it with its parent (PR_SET_PDEATHSIG is 1).
+_CODE = """\
+import sys
+sys.path[:] = {path}
+import os
+if sys.platform == "linux":
+    import ctypes
+    ctypes.CDLL(None).prctl(1, {sigkill})
+if os.getppid() == {parent}: from fastecho.cli.main import main; sys.exit(main())
+"""
 
 
 def split_cpus() -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -23,24 +36,41 @@ def split_cpus() -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 @contextlib.contextmanager
 def own_server(cpus: tuple[int, ...], workers: int = 1) -> Iterator[tuple[str, int]]:
-    """Its address and process id. Raises LoadError when it does not start."""
-    reader, writer = os.pipe()
-    command = [sys.executable, "-m", "fastecho", "--port", "0", "--terminator", "none", "--log-level", "warning"]
-    command += ["--workers", str(workers), "--ready-fd", str(writer)]
+    """Its address and process id. Raises LoadError when it does not start.
+
+    The server ends when this process ends, however that comes: only this process holds the other end of `--exit-fd`.
+    """
     try:
-        with _affinity(cpus):
-            server = subprocess.Popen(command, pass_fds=(writer,), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        ready, ready_theirs = socket.socketpair()
+        ending, ending_theirs = socket.socketpair()
+        with ready_theirs, ending_theirs, _affinity(cpus):
+            server = _start(workers, ready_theirs.fileno(), ending_theirs.fileno())
     except OSError as error:
-        os.close(reader)
         raise LoadError(f"cannot start a server: {error}") from None
-    finally:
-        os.close(writer)
-    with server:
+    with ready, ending, server:
         try:
-            yield _address(server, reader), server.pid
+            yield _address(server, ready, ending), server.pid
         finally:
-            os.close(reader)
-            _end(server)
+            _end(server, ending)
+
+
+def _start(workers: int, ready_fd: int, exit_fd: int) -> "subprocess.Popen[bytes]":
+    """Start the server, out of reach of our environment's options and of signals that our terminal sends."""
+    path = ascii([os.fspath(each) for each in sys.path])
+    code = _CODE.format(path=path, parent=os.getpid(), sigkill=int(signal.SIGKILL))
+    arguments = ["--port", "0", "--terminator", "none", "--log-level", "warning", "--log-format", "json"]
+    arguments += ["--workers", str(workers), "--ready-fd", str(ready_fd), "--exit-fd", str(exit_fd)]
+    return subprocess.Popen(
+        # It gets our path as it is. With -S Python reads no `.pth` files: in an ASCII locale it does not start where
+        # one of them names a folder outside ASCII.
+        [sys.executable, "-S", "-c", code, *arguments],
+        env={name: value for name, value in os.environ.items() if not name.startswith("FASTECHO_")},
+        pass_fds=(ready_fd, exit_fd),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
 
 
 @contextlib.contextmanager
@@ -57,20 +87,29 @@ def _affinity(cpus: tuple[int, ...]) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def _address(server: "subprocess.Popen[bytes]", reader: int) -> str:
-    ready, _, _ = select.select([reader], [], [], _START_SECONDS)
-    line = os.read(reader, 4096).decode().split("\n")[0] if ready else ""
-    if line:
-        return line
-    _end(server)
+def _address(server: "subprocess.Popen[bytes]", ready: socket.socket, ending: socket.socket) -> str:
     assert server.stderr is not None
-    said = server.stderr.read().decode(errors="replace").strip().splitlines()
-    raise LoadError(f"the server did not start: {said[-1] if said else 'it said nothing'}")
+    ready.settimeout(_START_SECONDS)
+    with contextlib.suppress(OSError):
+        if line := ready.recv(4096).decode().split("\n")[0]:
+            # Nothing reads its log from here on: a full pipe would block it, one without a reader does not.
+            server.stderr.close()
+            return line
+    _end(server, ending)
+    lines = server.stderr.read().decode(errors="replace").strip().splitlines()
+    raise LoadError(f"the server did not start: {_message(lines[-1]) if lines else 'it logged nothing'}")
 
 
-def _end(server: "subprocess.Popen[bytes]") -> None:
-    if server.poll() is None:
-        server.terminate()
+def _message(line: str) -> str:
+    """The message of a line of the log; the line where it is none, such as one of the interpreter's."""
+    try:
+        return str(json.loads(line)["message"])
+    except (ValueError, KeyError, TypeError):
+        return line
+
+
+def _end(server: "subprocess.Popen[bytes]", ending: socket.socket) -> None:
+    ending.close()
     try:
         server.wait(_STOP_SECONDS)
     except subprocess.TimeoutExpired:

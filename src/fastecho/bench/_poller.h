@@ -40,7 +40,6 @@ static inline int fe_log2(uint64_t value) { return 63 - __builtin_clzll(value); 
 static inline int fe_load(const int *word) { return __atomic_load_n(word, __ATOMIC_ACQUIRE); }
 static inline void fe_store(int *word, int value) { __atomic_store_n(word, value, __ATOMIC_RELEASE); }
 
-static inline int fe_again(int error) { return error == EAGAIN || error == EWOULDBLOCK || error == EINTR; }
 
 /* The length of the address written to `to`, or 0: `host` is numeric, or a path when `family` is AF_UNIX. */
 static inline int fe_address(int family, const char *host, int port, struct sockaddr_storage *to) {

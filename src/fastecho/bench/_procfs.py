@@ -8,11 +8,17 @@ import socket
 import struct
 from pathlib import Path
 
-from .spec import Target
+from ._errors import LoadError
+from .target import Address, Target
 
 _PROC = Path("/proc")
 _LISTEN = "0A"
 Tasks = dict[tuple[int, int], float]
+
+
+def _read(path: Path) -> str:
+    """Names of processes and of sockets are bytes, in any encoding."""
+    return os.fsdecode(path.read_bytes())
 
 
 def server_pids(target: Target) -> tuple[int, ...]:
@@ -34,13 +40,13 @@ def _listening(target: Target) -> set[str]:
     inodes = set()
     with contextlib.suppress(OSError):
         if target.unix:
-            for line in (_PROC / "net/unix").read_text().splitlines()[1:]:
+            for line in _read(_PROC / "net/unix").splitlines()[1:]:
                 fields = line.split(maxsplit=7)
                 if len(fields) == 8 and fields[7] == target.host:
                     inodes.add(fields[6])
         elif _is_local(target):
             for table in ("net/tcp", "net/tcp6"):
-                for line in (_PROC / table).read_text().splitlines()[1:]:
+                for line in _read(_PROC / table).splitlines()[1:]:
                     fields = line.split()
                     if fields[3] == _LISTEN and int(fields[1].rpartition(":")[2], 16) == target.port:
                         inodes.add(fields[9])
@@ -61,13 +67,18 @@ def _listener_of(path: str) -> tuple[int, ...]:
 
 def _is_local(target: Target) -> bool:
     """An address is this machine's when a socket can be bound to it."""
+    with contextlib.suppress(LoadError):
+        return any(_is_own(address) for address in target.addresses())
+    return False
+
+
+def _is_own(address: Address) -> bool:
+    if ipaddress.ip_address(address.host).is_loopback:
+        return True
     try:
-        family, _, _, _, address = socket.getaddrinfo(target.host, 0, type=socket.SOCK_DGRAM)[0]
-        if ipaddress.ip_address(address[0]).is_loopback:
-            return True
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.bind(address)
-    except (OSError, ValueError):
+        with socket.socket(address.family, socket.SOCK_DGRAM) as probe:
+            probe.bind((address.host, 0))
+    except OSError:
         return False
     return True
 
@@ -86,8 +97,8 @@ def tasks_cpu(pids: tuple[int, ...]) -> Tasks:
 def _task_cpu(task: Path) -> float:
     """schedstat counts nanoseconds, where the kernel keeps it; stat counts ticks of 10 ms."""
     with contextlib.suppress(OSError, ValueError, IndexError):
-        return int((task / "schedstat").read_text().split()[0]) / 1e9
-    fields = (task / "stat").read_text().rpartition(")")[2].split()
+        return int(_read(task / "schedstat").split()[0]) / 1e9
+    fields = _read(task / "stat").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
@@ -95,7 +106,7 @@ def _with_descendants(pids: tuple[int, ...]) -> set[int]:
     parents: dict[int, int] = {}
     for folder in _PROC.glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            match = re.search(r"\) \S+ ([0-9]+)", (folder / "stat").read_text())
+            match = re.search(r"\) \S+ ([0-9]+)", _read(folder / "stat"))
             if match:
                 parents[int(folder.name)] = int(match[1])
     family = set(pids)

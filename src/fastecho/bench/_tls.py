@@ -1,34 +1,104 @@
-"""The load engine for TLS: `_load.Engine` over again in Python, on one thread.
+"""The load engine for TLS: `_load.Engine` in Python, on one thread.
 
-It offers about a tenth of what the C engine sends; where it is the bottleneck the command says so. It shows that a TLS
-server is sound, and its latency at a moderate rate; it does not rank servers.
+Its maximum is about a tenth of the C engine's; where it is the bottleneck the report says so. It shows whether a TLS
+server works, and its latency at a moderate rate; it does not rank servers.
 """
 
 import collections
 import errno
 import heapq
 import itertools
+import math
+import os
 import random
+import re
 import selectors
 import socket
 import ssl
+import sys
 import time
+from dataclasses import dataclass, field
 
+from ..errors import ConfigError
+from ._errors import ERROR_KINDS, FirstError
 from ._hdr import Histogram
-from ._load import ERROR_KINDS, now
-from ._tls_parts import Connection, client_context
+from ._load import Phase, is_timed, may_send, now
+from ._local import source_addresses
 from .spec import PERIOD, LoadSpec
+from .target import Address
 
-CONNECT, WARM_UP, MEASURE, DRAIN, STOP = range(5)
 _SWEEP, _RETRY, _CATCH_UP, _PENDING = 50_000_000, 100_000_000, 1_000_000_000, 32  # as in _load.pyx
+CONNECT, _, MEASURE, DRAIN, STOP = Phase
 _AGAIN = (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError, InterruptedError)
+
+# What OpenSSL says of a first record that is none.
+_NOT_TLS = ("WRONG_VERSION_NUMBER", "UNEXPECTED_MESSAGE", "UNKNOWN_PROTOCOL", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG",
+            "RECORD_LAYER_FAILURE", "BAD_RECORD_TYPE")  # fmt: skip
+_OTHER_NAME = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
+
+
+@dataclass(eq=False)
+class Connection:
+    """As `Connection` in `_load.pxd`; `messages` are (when, size), `shaken` is set after the handshake."""
+
+    index: int
+    sock: socket.socket | None = None
+    shaken: bool = False
+    messages: collections.deque[tuple[int, int]] = field(default_factory=collections.deque)
+    due: int = 0
+    unsent: int = 0
+    owed: int = 0
+    tx_at: int = 0
+    rx_at: int = 0
+    received: int = 0
+    last: int = 0
+    retry: int = 0
+    next: float = 0.0
+    scheduled: bool = False
+
+
+def client_context(ca: str | None, insecure: bool) -> ssl.SSLContext:
+    """Raises ConfigError when `ca` cannot be read."""
+    try:
+        context = ssl.create_default_context(cafile=ca)
+    except (OSError, ValueError) as error:
+        reason = "it has none" if isinstance(error, ssl.SSLError) else getattr(error, "strerror", error)
+        raise ConfigError("tls_ca", ca, f"must be a file of certificates in PEM: {reason}") from None
+    if insecure:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def no_handshake() -> OSError:
+    return TimeoutError(errno.ETIMEDOUT, "no answer to the TLS handshake")
+
+
+def reason_of(error: OSError) -> str:
+    """Why a connection failed, with the options that help when it was TLS."""
+    if isinstance(error, TimeoutError):
+        return str(error.strerror or "no answer in time")
+    if isinstance(error, ssl.SSLCertVerificationError):
+        if error.verify_code in _OTHER_NAME:
+            return f"{error.verify_message.rstrip('.')} (--tls-insecure does not check it)"
+        help_ = "--tls-ca FILE names a trusted authority, --tls-insecure trusts any"
+        return f"the server's certificate is not trusted: {error.verify_message} ({help_})"
+    if isinstance(error, ssl.SSLEOFError):
+        return "closed by the server in the TLS handshake"
+    if isinstance(error, ssl.SSLError):
+        words = (error.reason or "").replace("_", " ").lower() or re.sub(r" \(_ssl\.c:\d+\)$", "", str(error))
+        if error.reason in _NOT_TLS:
+            return f"the server does not speak TLS: {words} (tcp:// is for a server without TLS)"
+        return f"TLS: {words}"
+    return error.strerror or str(error)
 
 
 class TLSEngine:
     """The interface of `_load.Engine`; `run` holds the interpreter lock most of the time."""
 
-    def __init__(self, spec: LoadSpec, family: int, host: str, port: int, *, server_name: str) -> None:
-        self.spec, self.family, self.address, self.server_name = spec, family, (host, port), server_name
+    def __init__(self, spec: LoadSpec, address: Address, *, server_name: str) -> None:
+        self.spec, self.address, self.server_name = spec, address, server_name
+        self.sources = itertools.cycle(source_addresses(spec, address.host) or [None])
         self.context = client_context(spec.tls_ca, spec.tls_insecure)
         self.chunk = spec.chunk
         self.table = memoryview(spec.payload(self.chunk))
@@ -39,9 +109,12 @@ class TLSEngine:
         self.connections = [Connection(k) for k in range(spec.connections)]
         self.poller = selectors.DefaultSelector()
         self.retries: list[tuple[int, int]] = [] if spec.churn else [(0, k) for k in range(spec.connections)]
-        self.free: collections.deque[Connection] = collections.deque()
-        self.gap = 1e9 / spec.rate if spec.rate else 0.0
-        self.due = 0.0
+        self.gap = 1e9 * spec.connections / spec.rate if spec.rate else 0.0
+        self.open_loop = bool(spec.rate)
+        for k, c in enumerate(self.connections):
+            c.next = self._draw_gap() if spec.arrivals == "poisson" else self.gap * k / spec.connections
+        self.heap: list[tuple[float, int]] = []  # open loop: the connections that can send, by when they are due
+        self.behind = 0
         self.phase = self.seen = CONNECT
         self.now = self.inflight = self.pending = self.opened = 0
         self.from_time = self.to_time = 0
@@ -49,7 +122,7 @@ class TLSEngine:
         self._histogram = Histogram()
         self._cpu = [0.0, 0.0]
         self._errors = dict.fromkeys(ERROR_KINDS, 0)
-        self._first: dict[str, dict[str, int]] = {}
+        self._first: dict[str, FirstError] = {}
 
     histogram = property(lambda self: self._histogram)
     connected = property(lambda self: self.opened)
@@ -58,7 +131,7 @@ class TLSEngine:
     errors = property(lambda self: dict(self._errors))
     first_errors = property(lambda self: dict(self._first))
 
-    def enter_phase(self, phase: int, at: int) -> None:
+    def enter_phase(self, phase: Phase, at: int) -> None:
         if phase == MEASURE:
             self.from_time = at
         elif phase == DRAIN:
@@ -77,37 +150,41 @@ class TLSEngine:
             self.now = now()
             if phase != self.seen:
                 self._enter(phase)
-            settled = not self.gap or self.due >= self.to_time
-            if phase == STOP or (phase == DRAIN and not self.inflight and settled):
+            if phase == STOP or (phase == DRAIN and not self.inflight and not self.behind):
                 return
             if self.now >= sweep_at:
                 self._sweep()
                 sweep_at = self.now + _SWEEP
             wait = sweep_at - self.now
-            if self.gap and phase != CONNECT:
+            if self.open_loop and phase != CONNECT:
                 wait = min(wait, self._pump())
             for key, _ in self.poller.select(max(0, wait) / 1e9):
                 if key.data.sock is key.fileobj:
                     self._handle(key.data)
 
-    def _enter(self, phase: int) -> None:
+    def _enter(self, phase: Phase) -> None:
         before, self.seen = self.seen, phase
         if phase == MEASURE:
             self._cpu[0] = time.thread_time()
         elif before == MEASURE:
             self._cpu[1] = time.thread_time()
-        if before == CONNECT:
-            self.due = float(self.now)
+        for c in self.connections if self.open_loop else ():
+            if before == CONNECT:
+                c.next += self.now
+            if phase == MEASURE:
+                self._skip_to(c, self.from_time)
+            elif phase == DRAIN:
+                self.behind += c.next < self.to_time
         if phase == MEASURE:
-            self.due = max(self.due, float(self.from_time))
+            self.heap = sorted((self.connections[k].next, k) for _, k in self.heap)
         if before == CONNECT and phase != STOP:
             for c in self.connections:
                 if c.shaken or self.spec.churn:
                     self._begin(c)
 
     def _begin(self, c: Connection) -> None:
-        if self.gap:
-            self.free.append(c)
+        if self.open_loop:
+            self._send_due(c)
         elif self.spec.churn:
             self._open(c, now())
         else:
@@ -116,8 +193,11 @@ class TLSEngine:
             self._flush(c)
 
     def _handle(self, c: Connection) -> None:
+        if not isinstance(c.sock, ssl.SSLSocket):
+            self._begin_handshake(c)
         sock = c.sock
-        assert isinstance(sock, ssl.SSLSocket)
+        if not isinstance(sock, ssl.SSLSocket):
+            return
         if not c.shaken:
             try:
                 sock.do_handshake()
@@ -125,17 +205,29 @@ class TLSEngine:
                 self._want(c, isinstance(error, ssl.SSLWantWriteError))
                 return
             except OSError as error:
-                self._fail(c, "connect", error.errno or errno.EPROTO)
+                self._fail(c, "connect", error)
                 return
             c.shaken = True
             self.pending -= 1
             self.opened += 1
             self._open_due()
-            if self.spec.churn or self.seen in (WARM_UP, MEASURE):
+            if self.spec.churn or may_send(self.seen, self.open_loop):
                 self._flush(c) if c.unsent else self._begin(c)
         self._receive(c, sock)
         if c.unsent and c.sock is sock:
             self._flush(c)
+
+    def _begin_handshake(self, c: Connection) -> None:
+        """Once the connection is there or has failed: wrapping the socket earlier leaks it when it fails meanwhile."""
+        raw = c.sock
+        assert raw is not None
+        failed = raw.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if failed:
+            self._fail(c, "connect", OSError(failed, os.strerror(failed)))
+            return
+        self.poller.unregister(raw)
+        c.sock = self.context.wrap_socket(raw, do_handshake_on_connect=False, server_hostname=self.server_name)
+        self.poller.register(c.sock, selectors.EVENT_READ | selectors.EVENT_WRITE, c)
 
     def _receive(self, c: Connection, sock: ssl.SSLSocket) -> None:
         while c.sock is sock:
@@ -144,20 +236,22 @@ class TLSEngine:
             except _AGAIN:
                 return
             except OSError as error:
-                self._fail(c, "reset", error.errno or errno.EPROTO)
+                self._fail(c, "reset", error)
                 return
             if not data:
-                self._fail(c, "short", 0)
+                self._fail(c, "short")
                 return
             self.now = c.last = now()
-            if len(data) > c.owed:
-                self._fail(c, "excess", 0)
-                return
-            if self.spec.verify and data != self.table[c.rx_at : c.rx_at + len(data)]:
-                expected = self.table[c.rx_at : c.rx_at + len(data)]
-                place = next(k for k, byte in enumerate(data) if byte != expected[k])
+            expected = self.table[c.rx_at : c.rx_at + min(c.owed, len(data))]
+            if self.spec.verify and data[: len(expected)] != expected:
+                place = next(k for k, byte in enumerate(expected) if byte != data[k])
                 c.received += place
-                self._fail(c, "corrupt", 0, expected[place], data[place])
+                self._fail(c, "corrupt", got=data[place:], expected=bytes(expected[place:]))
+                return
+            if len(data) > c.owed:
+                place = len(expected) if self.spec.verify else 0
+                c.received += place
+                self._fail(c, "excess", got=data[place:], expected=bytes(expected[place:]))
                 return
             c.rx_at = (c.rx_at + len(data)) % PERIOD
             c.received += len(data)
@@ -173,11 +267,11 @@ class TLSEngine:
         c.due -= left
         if done and self.spec.churn:
             self._drop(c)
-            if self.seen != DRAIN or self.gap:
+            if may_send(self.seen, self.open_loop):
                 self._begin(c)
-        elif done and self.gap:
-            self.free.append(c)
-        elif done and self.seen < DRAIN:
+        elif done and self.open_loop:
+            self._send_due(c)
+        elif done and may_send(self.seen, self.open_loop):
             for _ in range(done):
                 self._queue(c, self.now)
             self._flush(c)
@@ -186,11 +280,10 @@ class TLSEngine:
         when, size = c.messages.popleft()
         self.inflight -= 1
         self.total += 1
-        measuring = self.seen == MEASURE
-        if measuring:
+        if self.seen == MEASURE:
             self.echoes += 1
             self.bytes += size
-        if (when >= self.from_time and (measuring or 0 < when < self.to_time)) if self.gap else measuring:
+        if is_timed(self.seen, self.open_loop, when, self.from_time, self.to_time):
             self._histogram.record(self.now - when)
         c.due = c.messages[0][1] if c.messages else 0
 
@@ -210,7 +303,7 @@ class TLSEngine:
             except _AGAIN:
                 break
             except OSError as error:
-                self._fail(c, "reset", error.errno or errno.EPROTO)
+                self._fail(c, "reset", error)
                 return
             c.unsent -= sent
             c.tx_at = (c.tx_at + sent) % PERIOD
@@ -224,45 +317,85 @@ class TLSEngine:
             self.poller.modify(c.sock, events, c)
 
     def _pump(self) -> int:
-        while self.seen == DRAIN and self.now > self.to_time + _CATCH_UP and self.due < self.to_time:
-            self.overdue += 1
-            self._next_arrival()
-        while self.due <= self.now:
-            if not self.free or (self.seen == DRAIN and self.due >= self.to_time):
-                return _SWEEP
-            c = self.free.popleft()
-            if self.spec.churn:
-                if c.sock is not None:
-                    continue
-                self._open(c, int(self.due))
-            else:
-                if not c.shaken or len(c.messages) >= self.depth:
-                    continue
-                self._queue(c, int(self.due))
-                self._flush(c)
-                self.free.append(c)
-            self._next_arrival()
-        return int(self.due - self.now) + 1
+        if self.seen == DRAIN and self.behind and self.now > self.to_time + _CATCH_UP:
+            self._give_up_due()
+        while self.heap and not (self.seen == DRAIN and self.heap[0][0] >= self.to_time):
+            due, k = self.heap[0]
+            if due > self.now:
+                return int(due - self.now) + 1
+            heapq.heappop(self.heap)
+            self.connections[k].scheduled = False
+            self._send_due(self.connections[k])
+        return _SWEEP
 
-    def _next_arrival(self) -> None:
-        self.due += self.draw.expovariate(1 / self.gap) if self.spec.arrivals == "poisson" else self.gap
+    def _send_due(self, c: Connection) -> None:
+        if c.scheduled:
+            return
+        while self._is_free(c) and c.next <= self.now and (self.seen != DRAIN or c.next < self.to_time):
+            when = int(c.next)
+            c.next += self._draw_gap()
+            self.behind -= self.seen == DRAIN and c.next >= self.to_time
+            if self.spec.churn:
+                self._open(c, when)
+            else:
+                self._queue(c, when)
+        if c.unsent:
+            self._flush(c)
+        if self._is_free(c):
+            c.scheduled = True
+            heapq.heappush(self.heap, (c.next, c.index))
+
+    def _is_free(self, c: Connection) -> bool:
+        if self.spec.churn:
+            return c.sock is None and c.retry <= self.now
+        return c.shaken and len(c.messages) < self.depth
+
+    def _give_up_due(self) -> None:
+        for c in self.connections:
+            while c.next < self.to_time:
+                self.overdue += 1
+                c.next += self._draw_gap()
+        self.behind = 0
+        self.heap.clear()
+
+    def _draw_gap(self) -> float:
+        return self.draw.expovariate(1 / self.gap) if self.spec.arrivals == "poisson" else self.gap
+
+    def _skip_to(self, c: Connection, when: int) -> None:
+        if c.next < when and self.spec.arrivals == "poisson":
+            c.next = when + self._draw_gap()
+        elif c.next < when:
+            c.next += math.ceil((when - c.next) / self.gap) * self.gap
 
     def _open(self, c: Connection, when: int) -> None:
         c.last = self.now
         c.messages.clear()
         c.unsent = c.owed = c.received = c.due = 0
         c.tx_at = c.rx_at = c.index * 3904 % PERIOD
-        raw = socket.socket(self.family, socket.SOCK_STREAM)
+        raw = socket.socket(self.address.family, socket.SOCK_STREAM)
         raw.setblocking(False)
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        failed = raw.connect_ex(self.address)
-        c.sock = self.context.wrap_socket(raw, do_handshake_on_connect=False, server_hostname=self.server_name)
         self.pending += 1
-        self.poller.register(c.sock, selectors.EVENT_READ | selectors.EVENT_WRITE, c)
-        if failed not in (0, errno.EINPROGRESS):
-            self._fail(c, "connect", failed)
-        elif self.spec.churn:
+        c.sock = raw
+        self.poller.register(raw, selectors.EVENT_READ | selectors.EVENT_WRITE, c)
+        try:
+            self._connect(raw)
+        except OSError as error:
+            self._fail(c, "connect", error)
+            return
+        if self.spec.churn:
             self._queue(c, when)
+
+    def _connect(self, raw: socket.socket) -> None:
+        """Begin to connect."""
+        source = next(self.sources)
+        if source is not None:
+            if sys.platform == "linux":
+                raw.setsockopt(socket.IPPROTO_IP, 24, 1)  # IP_BIND_ADDRESS_NO_PORT, as in _poller.h
+            raw.bind((source, 0))
+        failed = raw.connect_ex((self.address.host, self.address.port))
+        if failed not in (0, errno.EINPROGRESS):
+            raise OSError(failed, os.strerror(failed))
 
     def _open_due(self) -> None:
         while self.retries and self.retries[0][0] <= self.now and self.pending < _PENDING and self.seen < DRAIN:
@@ -274,9 +407,9 @@ class TLSEngine:
         for c in self.connections:
             if c.sock is not None and self.now > c.last + self.timeout:
                 if not c.shaken:
-                    self._fail(c, "connect", errno.ETIMEDOUT)
+                    self._fail(c, "connect", no_handshake())
                 elif c.messages:
-                    self._fail(c, "timeout", 0)
+                    self._fail(c, "timeout")
 
     def _drop(self, c: Connection) -> None:
         if c.sock is None:
@@ -292,9 +425,14 @@ class TLSEngine:
         c.messages.clear()
         c.unsent, c.shaken = 0, False
 
-    def _fail(self, c: Connection, kind: str, error: int, expected: int = -1, got: int = -1) -> None:
-        fault = {"connection": c.index, "error": error, "offset": c.received, "expected": expected, "got": got}
-        self._first.setdefault(kind, fault)
+    def _fail(
+        self, c: Connection, kind: str, error: OSError | None = None, got: bytes = b"", expected: bytes = b""
+    ) -> None:
+        number, reason = (error.errno or 0, reason_of(error)) if error else (0, "")
+        if isinstance(error, ssl.SSLError):
+            number = 0  # of OpenSSL
+        self._first.setdefault(kind, FirstError(c.index, c.received, number, reason, got, expected))
         self._errors[kind] += 1
         self._drop(c)
-        heapq.heappush(self.retries, (self.now + _RETRY, c.index))
+        c.retry = self.now + _RETRY
+        heapq.heappush(self.retries, (c.retry, c.index))

@@ -33,7 +33,7 @@ def encode(histogram: Histogram) -> str:
 
 
 def decode(encoded: str, most: int | None = None) -> Histogram:
-    """The inverse of `encode`, but that a value comes back as the least that its counter stands for.
+    """The inverse of `encode`, except that a value becomes the least of its counter.
 
     The encoding does not hold the greatest value exactly; give it as `most`, and percentiles end there. Raises
     ValueError when it is no such histogram.

@@ -5,14 +5,14 @@ import shlex
 import time
 from collections.abc import Iterable, Sequence
 from html import escape
-from pathlib import Path
 
 from ._page import STYLE
-from .measure import Report, ReportError
+from .measure import Report, write_file
 from .result import LoadResult, Sample
 from .slo import Slo
 from .svg import Axis, Line, chart, latency_axis, nice_axis
-from .text import duration, load_line, number, rows, tick
+from .text import load_line, rows, where
+from .units import duration, number, tick
 
 _MOST_POINTS = 300
 _NINES = ((0.0, "0 %"), (50.0, "50"), (90.0, "90"), (99.0, "99"), (99.9, "99.9"), (99.99, "99.99"), (99.999, "99.999"))
@@ -20,10 +20,7 @@ _NINES = ((0.0, "0 %"), (50.0, "50"), (90.0, "90"), (99.0, "99"), (99.9, "99.9")
 
 def save_page(report: Report, path: str, slos: Iterable[Slo] = ()) -> None:
     """Raises ReportError when the file cannot be written."""
-    try:
-        Path(path).write_text(page(report, slos), encoding="utf-8")
-    except OSError as error:
-        raise ReportError(f"{path}: cannot be written: {error.strerror}") from None
+    write_file(path, page(report, slos))
 
 
 def page(report: Report, slos: Iterable[Slo] = ()) -> str:
@@ -31,17 +28,17 @@ def page(report: Report, slos: Iterable[Slo] = ()) -> str:
     result = report.result
     when = time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(result.started))
     notes = [f"<li>{escape(line)}</li>" for line in (*result.error_details, *report.warnings())]
-    goals = [(slo.met(result), str(slo)) for slo in slos]
+    goals = [(slo.met(result), f"{slo} ({slo.seen(result)})") for slo in slos]
     words = [("good", "met") if met else ("bad", "missed") for met, _ in goals]
     said = [f'<li class="{css}">{word}: {escape(t)}</li>' for (css, word), (_, t) in zip(words, goals, strict=True)]
-    charts = [_by_percentile(result), *_over_time(result)] if result.echoes else []
+    charts = [_by_percentile(result), *_over_time(result)] if len(result.latencies) else []
     return "\n".join(
         [
             "<!doctype html>",
             '<html lang="en"><head><meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             f"<title>{escape(result.spec.target)} · fastecho bench</title><style>{STYLE}</style></head><body><main>",
-            f"<header><p>fastecho bench · {escape(when)}</p><h1>{escape(result.spec.target)}</h1>",
+            f"<header><p>fastecho bench · {escape(when)}</p><h1>{escape(where(result))}</h1>",
             f"<p class=load>{escape(load_line(result))}</p></header>",
             f'<ul class="goals">{"".join(said)}</ul>' if said else "",
             f'<ul class="notes">{"".join(notes)}</ul>' if notes else "",
@@ -99,23 +96,10 @@ def _by_percentile(result: LoadResult) -> str:
 
 
 def _thinned(samples: Sequence[Sample]) -> list[Sample]:
-    """At most 300 samples: neighbours together, of whose percentiles the worse stand."""
-    group = -(-len(samples) // _MOST_POINTS)
-    found = []
-    for k in range(0, len(samples), max(1, group)):
-        some = samples[k : k + group]
-        found.append(
-            Sample(
-                at=some[-1].at,
-                seconds=sum(s.seconds for s in some),
-                echoes=sum(s.echoes for s in some),
-                bytes=sum(s.bytes for s in some),
-                p50=max(s.p50 for s in some),
-                p99=max(s.p99 for s in some),
-                max=max(s.max for s in some),
-            )
-        )
-    return found
+    """At most 300 samples: neighbours are combined."""
+    size = max(1, -(-len(samples) // _MOST_POINTS))
+    groups = [samples[k : k + size] for k in range(0, len(samples), size)]
+    return [Sample.combine(group, group[-1].at, sum(s.seconds for s in group)) for group in groups]
 
 
 def _over_time(result: LoadResult) -> list[str]:

@@ -1,11 +1,17 @@
 """Several runs of one load at the same time, from several hosts, as one."""
 
 import dataclasses
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 from . import hdr
+from .comparable import ComparabilityError, check_same_load, incomplete, parts_of
 from .measure import Report
-from .result import LoadResult, Sample, percentiles_of
+from .result import LoadResult, Sample, percentiles_of, seconds_or_nan
+
+# Hosts that were started by one command begin within a tenth of a run of each other.
+_TOGETHER: Final = 0.9
 
 
 def merge_results(results: Sequence[LoadResult]) -> LoadResult:
@@ -30,8 +36,9 @@ def merge_results(results: Sequence[LoadResult]) -> LoadResult:
         echoes=echoes,
         bytes=sum(r.bytes for r in results),
         seconds=echoes / rate if rate else max(r.seconds for r in results),
-        min=min((r.min for r in results if r.echoes), default=0.0),
-        mean=sum(r.mean * len(r.latencies) for r in results) / max(1, len(histogram)),
+        min=seconds_or_nan(histogram, histogram.min),
+        mean=sum(r.mean * len(r.latencies) for r in results if len(r.latencies)) / len(histogram) if len(histogram)
+        else math.nan,
         percentiles=percentiles_of(histogram),
         errors={kind: sum(r.errors.get(kind, 0) for r in results) for kind in first.errors},
         error_details=tuple(dict.fromkeys(line for r in results for line in r.error_details)),
@@ -40,30 +47,56 @@ def merge_results(results: Sequence[LoadResult]) -> LoadResult:
         histogram=hdr.encode(histogram),
         samples=_merge_samples([r.samples for r in results]),
         stopped=next((r.stopped for r in results if r.stopped), None),
+        partial=any(r.partial for r in results),
     )
 
 
 def _merge_samples(series: Sequence[tuple[Sample, ...]]) -> tuple[Sample, ...]:
     return tuple(
-        Sample(
-            at=group[0].at,
-            seconds=max(s.seconds for s in group),
-            echoes=sum(s.echoes for s in group),
-            bytes=sum(s.bytes for s in group),
-            p50=max(s.p50 for s in group),
-            p99=max(s.p99 for s in group),
-            max=max(s.max for s in group),
-        )
-        for group in zip(*series, strict=False)
+        Sample.combine(group, group[0].at, max(s.seconds for s in group)) for group in zip(*series, strict=False)
     )
 
 
-def merge_reports(reports: Sequence[Report], command: tuple[str, ...]) -> Report:
-    """The merged result with the circumstances of the first; the server's CPU is left out, it would count twice."""
+def merge_reports(runs: Mapping[str, Report], command: tuple[str, ...]) -> Report:
+    """The merged result of `runs`, by name, with the circumstances of the first.
+
+    The server's CPU is left out: it would count twice. Raises ComparabilityError when the loads differ, or when the
+    runs were not made at the same time.
+    """
+    check_same_load(runs, divided=True)
+    _check_overlap({name: report.result for name, report in runs.items()})
+    reports = list(runs.values())
     return dataclasses.replace(
         reports[0],
         result=merge_results([report.result for report in reports]),
         server=None,
         command=command,
         runs=sum(report.runs for report in reports),
+        parts=tuple(part for report in reports for part in parts_of(report)),
     )
+
+
+def notes(runs: Mapping[str, Report]) -> list[str]:
+    """What a reader of the merged run has to know about `runs`: partial ones, and how long all ran at once."""
+    results = [report.result for report in runs.values()]
+    together = min(_end(result) for result in results) - max(result.started for result in results)
+    longest = max(result.seconds for result in results)
+    found = incomplete(runs)
+    if together < _TOGETHER * longest:
+        found.append(
+            f"the runs overlap for {together:.1f} s of {longest:.1f} s: the sum of their rates was not reached"
+        )
+    return found
+
+
+def _check_overlap(results: Mapping[str, LoadResult]) -> None:
+    late = max(results, key=lambda name: results[name].started)
+    early = min(results, key=lambda name: _end(results[name]))
+    gap = results[late].started - _end(results[early])
+    if gap >= 0:
+        why = f"{late} began {gap:.1f} s after {early} had ended: only runs made at the same time add up"
+        raise ComparabilityError(why)
+
+
+def _end(result: LoadResult) -> float:
+    return result.started + result.seconds

@@ -4,13 +4,14 @@ import contextlib
 import math
 import random
 import socket
-import ssl
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 
-from ._tls_parts import client_context
-from .spec import LoadError, Target
+from ._connect import cannot_connect, connect_first
+from ._errors import LoadError, tls_hint, wrong_bytes
+from ._tls import client_context, no_handshake, reason_of
+from .target import Address, Target
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,12 @@ class Summary:
 
     @property
     def mean(self) -> float:
-        return sum(self.times) / len(self.times)
+        return sum(self.times) / len(self.times) if self.times else math.nan
 
     @property
     def deviation(self) -> float:
-        return math.sqrt(sum((each - self.mean) ** 2 for each in self.times) / len(self.times))
+        mean = self.mean
+        return math.sqrt(sum((each - mean) ** 2 for each in self.times) / len(self.times)) if self.times else math.nan
 
 
 class Pinger:
@@ -61,22 +63,27 @@ class Pinger:
         self.letters = bytes(b for b in range(256) if terminator is None or b != terminator[-1])
         self.random = random.Random()
         self.sock: socket.socket | None = None
+        self.address: Address | None = None
 
     def connect(self) -> None:
-        """Raises LoadError."""
-        family, host, port = self.target.resolve()
-        sock = socket.socket(family, socket.SOCK_STREAM)
+        """Connect to the first address that accepts. Raises LoadError that names those that were tried."""
+        sock, address = connect_first(self.target, self.target.addresses(), self.timeout)
         try:
-            sock.settimeout(self.timeout)
-            sock.connect(host if self.target.unix else (host, port))
             if not self.target.unix:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self.context is not None:
-                sock = self.context.wrap_socket(sock, server_hostname=self.target.host)
-        except OSError as error:
+                sock = self.context.wrap_socket(
+                    sock, server_hostname=self.target.host, do_handshake_on_connect=False
+                )
+                sock.do_handshake()
+        except BaseException as error:
             sock.close()
-            raise LoadError(f"cannot connect to {self.target}: {_why(error)}") from None
-        self.sock = sock
+            if not isinstance(error, OSError):
+                raise
+            if isinstance(error, TimeoutError):
+                error = no_handshake()
+            raise cannot_connect(self.target, [(address, error)]) from None
+        self.sock, self.address = sock, address
 
     def close(self) -> None:
         if self.sock is not None:
@@ -94,7 +101,7 @@ class Pinger:
         except LoadError as error:
             problem = str(error)
         except OSError as error:
-            problem = _why(error)
+            problem = reason_of(error) + (self._hint(0) if isinstance(error, ConnectionResetError) else "")
         seconds = time.perf_counter() - start
         if problem is not None:
             self.close()
@@ -107,14 +114,19 @@ class Pinger:
         with contextlib.closing(self._exchange(sock, message)) as received:
             at = 0
             for data in received:
-                if data != message[at : at + len(data)]:
-                    return f"a wrong byte came back, in the {self.size} from offset {at} on"
+                expected = message[at : at + len(data)]
+                if data != expected:
+                    same = next((k for k, byte in enumerate(expected) if byte != data[k]), len(expected))
+                    return f"wrong: {wrong_bytes(at + same, data[same:], expected[same:])}"
                 at += len(data)
                 left = self.timeout - (time.perf_counter() - start)
                 if at < self.size and left <= 0:
                     raise TimeoutError
                 sock.settimeout(max(left, 1e-3))
-        return None if at == self.size else f"closed by the server after {at} of {self.size} bytes"
+        return None if at == self.size else f"closed by the server after {at} of {self.size} bytes{self._hint(at)}"
+
+    def _hint(self, offset: int) -> str:
+        return tls_hint(offset, plain=not self.target.tls and not self.target.unix)
 
     @staticmethod
     def _exchange(sock: socket.socket, message: bytes) -> Generator[bytes, None, None]:
@@ -132,26 +144,25 @@ class Pinger:
             yield data
 
 
-def _why(error: OSError) -> str:
-    if isinstance(error, TimeoutError):
-        return "no answer in time"
-    if isinstance(error, ssl.SSLError):
-        return str(error)
-    return error.strerror or str(error)
-
-
-def ping_all(pinger: Pinger, count: int | None, interval: float, on_reply: Callable[[Reply], None]) -> Summary:
-    """Ping `count` times (None: until KeyboardInterrupt, which ends it well), every `interval` seconds."""
+def ping_all(
+    pinger: Pinger,
+    count: int | None,
+    interval: float,
+    on_reply: Callable[[Reply], None],
+    wait: Callable[[float], bool],
+) -> Summary:
+    """Ping every `interval` seconds: `count` times, until `wait` (for so many seconds) returns False, or until
+    KeyboardInterrupt, which ends it well."""
     summary = Summary()
     due = time.monotonic()
     try:
-        pinger.connect()
-        while count is None or summary.sent < count:
-            time.sleep(max(0.0, due - time.monotonic()))
+        while True:
             due = max(due + interval, time.monotonic())
             reply = pinger.ping(summary.sent + 1)
             summary.count(reply)
             on_reply(reply)
+            if summary.sent == count or not wait(max(0.0, due - time.monotonic())):
+                break
     except KeyboardInterrupt:
         pass
     finally:

@@ -6,15 +6,19 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
+from ..errors import EX_WRONG_ECHO
 from . import hdr
-from ._faults import describe, reason
+from ._connect import cannot_connect, choose_address, no_answer
+from ._errors import ERROR_KINDS, FirstError, LoadError, describe
 from ._hdr import Histogram
-from ._load import ERROR_KINDS, Engine, now
-from ._local import raise_descriptor_limit, source_addresses
-from .result import LoadResult, Sample, percentiles_of
-from .spec import LoadError, LoadSpec, Target
+from ._load import Engine, Phase, now
+from ._local import check_descriptor_limit, source_addresses
+from .result import LoadResult, Sample, percentiles_of, seconds_or_nan
+from .spec import LoadSpec
+from .stop import Interrupted, Stop
+from .target import Target
 
-CONNECT, WARM_UP, MEASURE, DRAIN, STOP = range(5)
+_INTERRUPTED_PATIENCE = 1.5  # seconds for the replies under way, and to count what an open loop could not send
 WindowHook = Callable[[str], None]
 ProgressHook = Callable[[Sample], None]
 
@@ -24,7 +28,7 @@ class AnyEngine(Protocol):
 
     def run(self) -> None: ...
     def close(self) -> None: ...
-    def enter_phase(self, phase: int, at: int) -> None: ...
+    def enter_phase(self, phase: Phase, at: int) -> None: ...
     @property
     def histogram(self) -> Histogram: ...
     @property
@@ -36,23 +40,31 @@ class AnyEngine(Protocol):
     @property
     def errors(self) -> dict[str, int]: ...
     @property
-    def first_errors(self) -> dict[str, dict[str, int]]: ...
+    def first_errors(self) -> dict[str, FirstError]: ...
 
 
 def run_load(
-    spec: LoadSpec, on_window: WindowHook | None = None, on_progress: ProgressHook | None = None
+    spec: LoadSpec,
+    on_window: WindowHook | None = None,
+    on_progress: ProgressHook | None = None,
+    *,
+    stop: Stop | None = None,
 ) -> LoadResult:
     """Load the target of `spec` and measure it.
 
     `on_window` is called in this thread with `connected`, `start`, `end` and `drained`: the window is exactly the time
     between the return from `start` and the call with `end`. `on_progress` gets a Sample an interval.
 
-    Raises LoadError when no connection can be made, MissingExtraError without the hdrhistogram package. Errors during
-    the run raise nothing: they are in the result.
+    `stop` ends the run early: what was measured by then is a result with `partial` set.
+
+    Raises LoadError when no connection can be made or the limit of open files is too low for all of them, ConfigError
+    when no address of the target is of the family of `spec.sources`, Interrupted when it was stopped before it
+    measured, MissingExtraError without the hdrhistogram package. Errors during the run raise nothing: they are in the
+    result.
     """
     hdr.require()
-    raise_descriptor_limit(spec.connections)
-    run = _Run(spec, on_window or (lambda event: None), on_progress or (lambda sample: None))
+    check_descriptor_limit(spec.connections)
+    run = _Run(spec, on_window or (lambda event: None), on_progress or (lambda sample: None), stop or Stop())
     try:
         return run.measure()
     finally:
@@ -60,9 +72,10 @@ def run_load(
 
 
 class _Run:
-    def __init__(self, spec: LoadSpec, on_window: WindowHook, on_progress: ProgressHook) -> None:
-        self.spec, self.on_window, self.on_progress = spec, on_window, on_progress
+    def __init__(self, spec: LoadSpec, on_window: WindowHook, on_progress: ProgressHook, stop: Stop) -> None:
+        self.spec, self.on_window, self.on_progress, self.stop_request = spec, on_window, on_progress, stop
         self.target = Target.parse(spec.target)
+        self.address = choose_address(self.target, spec.usable(self.target.addresses()), spec.timeout)
         self.engines = list(self._make_engines())
         self.threads = [
             threading.Thread(target=self._work, args=(k, engine), name=f"fastecho-bench-{k}", daemon=True)
@@ -70,19 +83,21 @@ class _Run:
         ]
         self.samples: list[Sample] = []
         self.stopped: str | None = None
+        self.partial = False
         self.window_from = 0
         self._seen = (0, 0)
         self._histogram = Histogram()
         self._alive = (0, 0)
         self._failure: BaseException | None = None
+        self._errors: dict[str, int] | None = None
 
     def _make_engines(self) -> Iterator[AnyEngine]:
         spec = self.spec
-        family, host, port = self.target.resolve()
+        family, host, port = self.address
         if self.target.tls:
             from ._tls import TLSEngine
 
-            yield TLSEngine(spec, family, host, port, server_name=self.target.host)
+            yield TLSEngine(spec, self.address, server_name=self.target.host)
             return
         sizes, chunk = spec.size_table(), spec.chunk
         table = spec.payload(chunk)
@@ -127,18 +142,26 @@ class _Run:
         if not spec.churn:
             self._wait_for_connections()
             self.on_window("connected")
-        self._enter(WARM_UP)
+        self._enter(Phase.WARM_UP)
         self._pass(spec.warmup, measuring=False)
+        if self.stop_request.requested:
+            raise Interrupted("interrupted in the warm-up: nothing was measured yet")
         self._sample(0.0, measuring=False)
         self.on_window("start")
         started = time.time()
-        self.window_from = self._enter(MEASURE)
+        self.window_from = self._enter(Phase.MEASURE)
         if self.stopped is None:
             self._pass(spec.duration, measuring=True)
-        window_to = self._enter(DRAIN)
+        window_to = self._enter(Phase.DRAIN)
         self.on_window("end")
+        if self.stop_request.requested:
+            # The server may have got the same signal: what it does from now on is not its fault.
+            self.partial, self.stopped = True, "interrupted"
+            self._errors = self._count_errors()
+        patience = _INTERRUPTED_PATIENCE if self.partial else 2 * spec.timeout + 2
+        until = time.monotonic() + patience
         for thread in self.threads:
-            thread.join(2 * spec.timeout + 2)
+            thread.join(max(0.0, until - time.monotonic()))
         if any(thread.is_alive() for thread in self.threads):
             self.stopped = self.stopped or "replies were still coming in long after the end"
         self.on_window("drained")
@@ -147,14 +170,14 @@ class _Run:
 
     def stop(self) -> None:
         for engine in self.engines:
-            engine.enter_phase(STOP, now())
+            engine.enter_phase(Phase.STOP, now())
         for thread in self.threads:
             if thread.ident is not None:
                 thread.join()
         for engine in self.engines:
             engine.close()
 
-    def _enter(self, phase: int) -> int:
+    def _enter(self, phase: Phase) -> int:
         at = now()
         for engine in self.engines:
             engine.enter_phase(phase, at)
@@ -163,19 +186,41 @@ class _Run:
     def _check(self) -> None:
         if self._failure is not None:
             raise LoadError(f"the load engine failed: {self._failure}") from self._failure
+        if self.spec.churn and not any(engine.counts[0] for engine in self.engines):
+            errors = self._count_errors()
+            if sum(errors.values()) == errors["connect"] >= min(self.spec.connections, 3):
+                self._refuse()
+
+    def _count_errors(self) -> dict[str, int]:
+        return {kind: sum(engine.errors[kind] for engine in self.engines) for kind in ERROR_KINDS}
+
+    def _first_error(self, kind: str) -> FirstError | None:
+        return next((engine.first_errors[kind] for engine in self.engines if kind in engine.first_errors), None)
 
     def _wait_for_connections(self) -> None:
-        """Until all are up; fewer will do once the rest has failed or timed out, none will not."""
+        """Wait for all connections. Continue with fewer once the others have failed or timed out.
+
+        Raises:
+            LoadError: there are none.
+        """
         spec, deadline = self.spec, now() + int((self.spec.timeout + 1) * 1e9)
         while (up := sum(engine.connected for engine in self.engines)) < spec.connections:
             self._check()
-            failed = sum(sum(engine.errors.values()) for engine in self.engines)
+            failed = sum(self._count_errors().values())
             if (failed >= min(spec.connections, 3) and up == 0) or now() > deadline:
                 break
-            time.sleep(0.002)
+            if self.stop_request.wait(0.002):
+                raise Interrupted("interrupted while connecting: nothing was measured yet")
         if up == 0:
-            reasons = self._details()
-            raise LoadError(f"cannot connect to {self.target}: {reason(reasons) or 'no answer'}")
+            self._refuse()
+
+    def _refuse(self) -> None:
+        """Raise LoadError: no connection could be made, or none was kept."""
+        first = self._first_error("connect")
+        details = self._details()
+        if first is None and details:
+            raise LoadError(f"{self.target} is no echo server: {details[0]}", EX_WRONG_ECHO)
+        raise cannot_connect(self.target, [(self.address, first.as_os_error() if first else no_answer())])
 
     def _pass(self, seconds: float, *, measuring: bool) -> None:
         """Let `seconds` go by, a sample an interval; less when the target has died."""
@@ -185,9 +230,11 @@ class _Run:
         due = start + step
         while (at := now()) < end:
             # An interval that would be cut short at the end is part of the one before.
-            time.sleep(max(0, (due if due + step // 2 < end else end) - at) / 1e9)
+            self.stop_request.wait(((due if due + step // 2 < end else end) - at) / 1e9)
             at = now()
             self._check()
+            if self.stop_request.requested:
+                break
             if at >= due:
                 self._sample((at - last) / 1e9, measuring=measuring)
                 last, due = at, max(due + step, at)
@@ -202,9 +249,8 @@ class _Run:
         if echoes != self._alive[0] or not self._alive[1]:
             self._alive = (echoes, now())
             return False
-        failed = sum(sum(engine.errors.values()) for engine in self.engines)
         silent = (now() - self._alive[1]) / 1e9
-        if silent > self.spec.timeout and failed >= self.spec.connections:
+        if silent > self.spec.timeout and sum(self._count_errors().values()) >= self.spec.connections:
             self.stopped = f"no answer for {silent:.1f} s: given up"
         return self.stopped is not None
 
@@ -226,9 +272,9 @@ class _Run:
             seconds=seconds,
             echoes=echoes,
             bytes=size if measuring else 0,
-            p50=fresh.percentile(50) / 1e9,
-            p99=fresh.percentile(99) / 1e9,
-            max=fresh.max / 1e9,
+            p50=seconds_or_nan(fresh, fresh.percentile(50)),
+            p99=seconds_or_nan(fresh, fresh.percentile(99)),
+            max=seconds_or_nan(fresh, fresh.max),
             measuring=measuring,
         )
         if measuring:
@@ -236,31 +282,31 @@ class _Run:
         self.on_progress(sample)
 
     def _details(self) -> tuple[str, ...]:
-        found: dict[str, str] = {}
-        for engine in self.engines:
-            for kind, first in engine.first_errors.items():
-                found.setdefault(kind, describe(kind, timeout=self.spec.timeout, **first))
-        return tuple(found[kind] for kind in ERROR_KINDS if kind in found)
+        counts = self._errors or self._count_errors()
+        found = ((kind, self._first_error(kind)) for kind in ERROR_KINDS if counts[kind])
+        plain = not self.target.tls and not self.target.unix
+        return tuple(describe(kind, first, timeout=self.spec.timeout, plain=plain) for kind, first in found if first)
 
     def _result(self, started: float, seconds: float) -> LoadResult:
         self._check()
         histogram = hdr.merge(engine.histogram for engine in self.engines)
         counts = [engine.counts for engine in self.engines]
-        errors = {kind: sum(engine.errors[kind] for engine in self.engines) for kind in ERROR_KINDS}
         return LoadResult(
             spec=self.spec,
             started=started,
             echoes=sum(c[1] for c in counts),
             bytes=sum(c[2] for c in counts),
             seconds=seconds,
-            min=histogram.min / 1e9,
-            mean=histogram.mean / 1e9,
+            min=seconds_or_nan(histogram, histogram.min),
+            mean=seconds_or_nan(histogram, histogram.mean),
             percentiles=percentiles_of(histogram),
-            errors=errors,
+            errors=self._errors or self._count_errors(),
             error_details=self._details(),
             thread_cpu=tuple(engine.cpu for engine in self.engines),
             overdue=sum(c[3] for c in counts),
             histogram=hdr.encode(histogram),
             samples=tuple(self.samples),
             stopped=self.stopped,
+            partial=self.partial,
+            address=str(self.address),
         )

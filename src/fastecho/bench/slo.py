@@ -7,13 +7,15 @@ from typing import Final, NamedTuple
 
 from ..errors import ConfigError
 from .result import LoadResult
+from .spec import parse_rate
+from .units import duration, number
 
 _OPERATORS: Final[dict[str, Callable[[float, float], bool]]] = {
     "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "=": operator.eq, "==": operator.eq,
 }  # fmt: skip
-_UNITS: Final = {"us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "": 1.0}
-_FORM = re.compile(r"@?\s*([a-z]+[0-9.]*)\s*(<=|>=|==|<|>|=)\s*([0-9]+\.?[0-9]*|\.[0-9]+)\s*([a-zµ]*)")
-_MUST = "must be a metric, a comparison and a bound, such as p99<1ms, max<=20ms, rate>100000 or errors=0"
+_TIMES: Final = {"us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0}
+_FORM = re.compile(r"@?\s*([a-z]+[0-9.]*)\s*(<=|>=|==|<|>|=)\s*([0-9]+\.?[0-9]*|\.[0-9]+)\s*([a-zµ/]*)")
+_MUST = "must be a metric, a comparison and a bound, such as p99<1ms, max<=20ms, rate>100k or errors=0"
 
 
 class Slo(NamedTuple):
@@ -25,18 +27,26 @@ class Slo(NamedTuple):
 
     @classmethod
     def parse(cls, text: str, option: str = "slo") -> "Slo":
-        """Times have a unit (us, ms, s). Raises ConfigError naming `option`."""
+        """Times have a unit (us, ms, s), rates may have one (k, M). Raises ConfigError naming `option`."""
         match = _FORM.fullmatch(text.strip().lower())
-        if match is None or match[4] not in _UNITS:
+        if match is None:
             raise ConfigError(option, text, _MUST)
-        metric, timed = match[1], match[1] not in ("rate", "errors")
+        metric = match[1]
         percent = metric[1:] if metric.startswith("p") else "0"
         known = metric in ("rate", "errors", "max", "min", "mean")
         if not known and not (re.fullmatch(r"p[0-9]+(\.[0-9]+)?", metric) and 0 <= float(percent) <= 100):
             raise ConfigError(option, text, _MUST)
-        if timed == (match[4] == ""):
-            raise ConfigError(option, text, "must have a unit of time: us, ms or s" if timed else _MUST)
-        return cls(metric, match[2], float(match[3]) * _UNITS[match[4]])
+        if metric == "rate":
+            try:
+                return cls(metric, match[2], parse_rate(match[3] + match[4]))
+            except ValueError as error:
+                raise ConfigError(option, text, str(error)) from None
+        units = {"": 1.0} if metric == "errors" else _TIMES
+        if match[4] not in units:
+            must = "must be a number of errors, such as errors=0" if metric == "errors" else \
+                "must have a unit of time: us, ms or s"
+            raise ConfigError(option, text, must)
+        return cls(metric, match[2], float(match[3]) * units[match[4]])
 
     @classmethod
     def latency_bound(cls, text: str, option: str) -> "Slo":
@@ -51,9 +61,18 @@ class Slo(NamedTuple):
             return result.rate
         if self.metric == "errors":
             return result.error_count
-        if self.metric in ("min", "mean", "max"):
-            return {"min": result.min, "mean": result.mean, "max": result.percentiles["max"]}[self.metric]
+        if self.metric in ("min", "mean"):
+            return {"min": result.min, "mean": result.mean}[self.metric]
+        if self.metric in result.percentiles:
+            return result.percentiles[self.metric]
         return result.latency(float(self.metric[1:]))
+
+    def seen(self, result: LoadResult) -> str:
+        """The value as a clause: `it is 1.20 ms`."""
+        if not result.echoes:
+            return "nothing was echoed"
+        value = self.value(result)
+        return f"it is {number(value) if self.metric in ('rate', 'errors') else duration(value)}"
 
     def met(self, result: LoadResult) -> bool:
         """Whether the run meets it; a run that echoed nothing meets nothing."""
@@ -62,6 +81,4 @@ class Slo(NamedTuple):
     def __str__(self) -> str:
         if self.metric in ("rate", "errors"):
             return f"{self.metric} {self.comparison} {self.bound:g}"
-        from .text import duration
-
         return f"{self.metric} {self.comparison} {duration(self.bound)}"

@@ -1,12 +1,15 @@
-"""What to measure: a target and a load, checked when they are made."""
+"""A load, checked when it is made."""
 
 import dataclasses
+import functools
+import ipaddress
 import random
 import re
 import socket
 from typing import Any, NamedTuple
 
-from ..errors import ConfigError, FastechoError
+from ..errors import ConfigError
+from .target import Address, Target
 
 MAX_SIZE = 16 << 20
 MAX_IN_FLIGHT = 1 << 22
@@ -14,8 +17,23 @@ PERIOD = 64 * 1021
 _SIZE_TABLE = 8192
 
 
-class LoadError(FastechoError):
-    """Nothing could be measured: the target cannot be reached, or this machine has not what the load needs."""
+@functools.lru_cache(maxsize=4)
+def _period(seed: int, avoided: int | None) -> bytes:
+    """Drawn once: a comparison in turns makes dozens of runs with one payload."""
+    letters = bytes(b for b in range(256) if b != avoided)
+    return bytes(random.Random(seed).choices(letters, k=PERIOD))
+
+
+def parse_rate(text: str) -> float:
+    """`20000`, `20k`, `1.5M` a second. Raises ValueError that says what is accepted."""
+    match = re.fullmatch(r"([0-9]+\.?[0-9]*|\.[0-9]+)\s*([kKmM]?)(?:/s)?", text.strip())
+    if match is None:
+        raise ValueError("must be a number of echoes a second, such as 20000, 20k or 1.5M")
+    return float(match[1]) * {"": 1.0, "k": 1e3, "m": 1e6}[match[2].lower()]
+
+
+def _listed(texts: "tuple[str, ...] | None") -> str:
+    return ", ".join(texts or ())
 
 
 class SizeRange(NamedTuple):
@@ -23,49 +41,6 @@ class SizeRange(NamedTuple):
 
     low: int
     high: int
-
-
-class Target(NamedTuple):
-    """Where the server is: `tls` or not, a host and port, or the path of a UNIX stream socket."""
-
-    host: str
-    port: int
-    tls: bool = False
-    unix: bool = False
-
-    @classmethod
-    def parse(cls, text: str) -> "Target":
-        """`HOST:PORT`, `tcp://HOST:PORT`, `tls://HOST:PORT`, `unix:PATH`; an IPv6 address stands in brackets.
-
-        Raises ConfigError.
-        """
-        must = "must be HOST:PORT, [IPV6]:PORT, tcp://HOST:PORT, tls://HOST:PORT or unix:PATH"
-        if text.startswith(("unix:", "/")):
-            path = text.removeprefix("unix:")
-            path = path.removeprefix("//") if path.startswith("//") else path
-            if not path or "\0" in path:
-                raise ConfigError("target", text, must)
-            return cls(path, 0, unix=True)
-        match = re.fullmatch(r"(?:(tcp|tls)://)?(?:\[([^\]]+)\]|([^:/\[\]]+)):([0-9]{1,5})/?", text)
-        if match is None or not 1 <= int(match[4]) <= 65535:
-            raise ConfigError("target", text, must)
-        return cls(match[2] or match[3], int(match[4]), tls=match[1] == "tls")
-
-    def __str__(self) -> str:
-        if self.unix:
-            return f"unix:{self.host}"
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{'tls' if self.tls else 'tcp'}://{host}:{self.port}"
-
-    def resolve(self) -> tuple[int, str, int]:
-        """The address family, the numeric host (or the path) and the port. Raises LoadError."""
-        if self.unix:
-            return socket.AF_UNIX, self.host, 0
-        try:
-            family, _, _, _, address = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)[0]
-        except (OSError, UnicodeError) as error:
-            raise LoadError(f"cannot resolve {self.host}: {error}") from None
-        return family, str(address[0]).partition("%")[0], self.port
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -138,6 +113,8 @@ class LoadSpec:
             raise ConfigError("threads", self.threads, f"must be at most the connections, {self.connections}")
         if self.churn and self.depth != 1:
             raise ConfigError("depth", self.depth, "must be 1 with churn: a connection carries one message")
+        if self.sources is not None:
+            self._check_sources()
         if self.terminator == b"":
             raise ConfigError("terminator", self.terminator, "must have a byte at least, or be None")
 
@@ -146,6 +123,27 @@ class LoadSpec:
         kinds = (int, float) if isinstance(low, float) or name in ("duration", "warmup", "timeout") else (int,)
         if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
             raise ConfigError(name, value, f"must be between {low:g} and {high:g}")
+
+    def _check_sources(self) -> None:
+        if Target.parse(self.target).unix:
+            raise ConfigError("sources", _listed(self.sources), "must not be given with a UNIX target")
+        try:
+            versions = {ipaddress.ip_address(source).version for source in self.sources or ()}
+        except ValueError:
+            versions = set()
+        if len(versions) != 1:
+            raise ConfigError("sources", _listed(self.sources), "must be numeric addresses, all IPv4 or all IPv6")
+
+    def usable(self, addresses: list[Address]) -> list[Address]:
+        """Those of `addresses` that can be reached from `sources`. Raises ConfigError when there are none."""
+        if self.sources is None:
+            return addresses
+        family = socket.AF_INET6 if ":" in self.sources[0] else socket.AF_INET
+        found = [address for address in addresses if address.family == family]
+        if not found:
+            has = ", ".join(map(str, addresses))
+            raise ConfigError("sources", _listed(self.sources), f"must be of the family of the target, which has {has}")
+        return found
 
     def _size_bounds(self) -> tuple[int, ...]:
         if not self.size and not isinstance(self.size, int):
@@ -179,8 +177,7 @@ class LoadSpec:
 
     def payload(self, chunk: int) -> bytes:
         """The table of pseudo-random bytes that every connection walks: PERIOD of them, and `chunk` more."""
-        letters = bytes(b for b in range(256) if self.terminator is None or b != self.terminator[-1])
-        period = bytes(random.Random(self.seed).choices(letters, k=PERIOD))
+        period = _period(self.seed, None if self.terminator is None else self.terminator[-1])
         return (period * (2 + chunk // PERIOD))[: PERIOD + chunk]
 
     def to_dict(self) -> dict[str, Any]:

@@ -19,7 +19,7 @@ class Axis:
     log: bool = False
 
     def place(self, value: float) -> float:
-        """Where `value` stands, 0 to 1; what lies outside stands at the edge."""
+        """The position of `value`, 0 to 1; values outside are at the edge."""
         value = min(max(value, self.low), self.high)
         if self.log:
             return math.log(value / self.low) / math.log(self.high / self.low)

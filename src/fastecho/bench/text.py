@@ -8,50 +8,44 @@ from ._hdr import Histogram
 from .measure import Report
 from .result import LoadResult
 from .slo import Slo
+from .spec import SizeRange
+from .target import Target
+from .units import duration, number
 
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 _ROWS = 16
 
 
-def duration(seconds: float) -> str:
-    """Three significant digits and a unit: `850 ns`, `12.3 us`, `1.00 ms`, `2.50 s`."""
-    for unit, scale in (("ns", 1e-9), ("us", 1e-6), ("ms", 1e-3)):
-        if seconds < 999.5 * scale:
-            return f"{_digits(seconds / scale)} {unit}"
-    return f"{_digits(seconds)} s"
+def size_text(size: int | tuple[int, ...] | SizeRange) -> str:
+    """Message sizes as `--size` takes them: `64`, `64,4096`, `64-1024`."""
+    if isinstance(size, int):
+        return str(size)
+    return ("-" if isinstance(size, SizeRange) else ",").join(map(str, size))
 
 
-def _digits(value: float) -> str:
-    return f"{value:.0f}" if value >= 99.95 or value == 0 else f"{value:.1f}" if value >= 9.995 else f"{value:.2f}"
-
-
-def tick(seconds: float) -> str:
-    """A round duration without the zeros after its point: `20 ms`, `2.5 us`."""
-    for unit, scale in (("ns", 1e-9), ("us", 1e-6), ("ms", 1e-3)):
-        if seconds < 0.9995 * scale * 1000:
-            return f"{seconds / scale:.4g} {unit}"
-    return f"{seconds:.4g} s"
-
-
-def number(value: float) -> str:
-    """A count with thin groups: `1,234,567`."""
-    return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.1f}"
+def where(result: LoadResult) -> str:
+    """The target, and its address where the target names a host: `tcp://localhost:7 (127.0.0.1)`."""
+    target = Target.parse(result.spec.target)
+    named = result.address is not None and result.address != target.host
+    return f"{result.spec.target} ({result.address})" if named else result.spec.target
 
 
 def load_line(result: LoadResult) -> str:
     """The load in a line: `50 connections, 64 B, closed loop, 10 s`."""
     spec = result.spec
-    sizes = spec.size if isinstance(spec.size, int) else "-".join(map(str, spec.size)) if hasattr(spec.size, "low") \
-        else ",".join(map(str, spec.size))
     loop = "closed loop" if spec.rate is None else f"open loop at {number(spec.rate)}/s, {spec.arrivals} arrivals"
-    parts = [f"{spec.connections} connection{'s' if spec.connections > 1 else ''}", f"{sizes} B", loop]
+    parts = [_count(spec.connections, "connection"), f"{size_text(spec.size)} B", loop]
     if spec.depth > 1:
         parts.append(f"{spec.depth} in flight each")
     if spec.churn:
         parts.append("a connection a message")
     if not spec.verify:
         parts.append("bytes not checked")
-    return ", ".join([*parts, f"{result.seconds:.3g} s"])
+    if result.partial:
+        parts.append(f"PARTIAL: interrupted after {result.seconds:.3g} of {spec.duration:g} s")
+    else:
+        parts.append(f"{result.seconds:.3g} s")
+    return ", ".join(parts)
 
 
 def rows(report: Report) -> list[tuple[str, str]]:
@@ -64,14 +58,23 @@ def rows(report: Report) -> list[tuple[str, str]]:
     ]
     found += [(name, duration(result.percentiles[name])) for name in ("p50", "p90", "p99", "p99.9", "max")]
     found.append(("errors", _errors(result)))
-    each = f", {duration(result.client_cpu / result.echoes)} an echo" if result.echoes else ""
-    found.append(("client CPU", f"{result.client_utilisation:.0%} of a core, {result.client_cpu:.2f} s{each}"))
+    threads = _count(len(result.thread_cpu), "thread")
+    found.append(("client CPU", _cpu(result, result.client_cpu, result.client_utilisation, threads)))
     if server is not None:
-        each = f", {duration(server.cpu / result.echoes)} an echo" if result.echoes else ""
-        share = server.cpu / result.seconds
-        busiest = "" if server.utilisation > 0.98 * share else f" (its busiest thread {server.utilisation:.0%})"
-        found.append(("server CPU", f"{share:.0%} of a core{busiest}, {server.cpu:.2f} s{each}"))
+        processes = _count(len(server.pids), "process")
+        found.append(("server CPU", _cpu(result, server.cpu, server.utilisation, processes)))
     return found
+
+
+def _cpu(result: LoadResult, seconds: float, busiest: float, parts: str) -> str:
+    """Client and server alike: the sum over all threads in cores, and the share of a core of the busiest thread."""
+    cores = seconds / result.seconds if result.seconds else 0.0
+    each = f", {duration(seconds / result.echoes)} an echo" if result.echoes else ""
+    return f"{cores:.2f} cores in all ({parts}, busiest thread {busiest:.0%} of its core), {seconds:.2f} s{each}"
+
+
+def _count(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 'es' if what.endswith('s') else 's'}"
 
 
 def _errors(result: LoadResult) -> str:
@@ -126,7 +129,8 @@ def render(report: Report, slos: Iterable[Slo] = (), *, color: bool = False, wid
     console = Console(
         file=out, force_terminal=color, color_system="auto" if color else None, width=width, highlight=False
     )
-    console.print(Text(f"{result.spec.target}", style="bold"), Text(f"  {load_line(result)}", style="dim"), sep="")
+    title = Text.assemble((where(result), "bold"), (f"  {load_line(result)}", "dim"))
+    console.print(title, soft_wrap=True)
     table = Table(show_header=False, box=None, pad_edge=False, padding=(0, 3, 0, 0))
     table.add_column(style="dim")
     table.add_column()
@@ -134,17 +138,16 @@ def render(report: Report, slos: Iterable[Slo] = (), *, color: bool = False, wid
         bad = name == "errors" and not result.ok
         table.add_row(name, Text(value, style="bold red" if bad else "bold" if name in ("rate", "p99") else ""))
     console.print(table)
-    if result.echoes:
+    if len(result.latencies):
         console.print()
         for line in histogram_text(result.latencies, width):
             console.print(Text(line, style="cyan"))
     for slo in slos:
         met = slo.met(result)
-        value = number(slo.value(result)) if slo.metric in ("rate", "errors") else duration(slo.value(result))
-        line = f"{'met' if met else 'MISSED'}: {slo} (it is {value})"
-        console.print(Text(line, style="green" if met else "bold red"))
+        line = f"{'met' if met else 'MISSED'}: {slo} ({slo.seen(result)})"
+        console.print(Text(line, style="green" if met else "bold red"), soft_wrap=True)
     for line in result.error_details:
-        console.print(Text(f"error: {line}", style="red"))
+        console.print(Text(f"error: {line}", style="red"), soft_wrap=True)
     for line in report.warnings():
         console.print(Text(f"note: {line}", style="yellow"), soft_wrap=True)
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines())

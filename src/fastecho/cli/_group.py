@@ -5,24 +5,21 @@ import importlib
 from typing import Final
 
 import click
+from click.shell_completion import CompletionItem
 
 from ..errors import EX_USAGE, show_value
+from . import COMMANDS
 from ._failure import CommandLineError
 
-# The command, the module that holds it as `command`, and its line in the list of commands.
-COMMANDS: Final = {
-    "serve": ("fastecho.cli.serve", "Run the server; this is what fastecho does without a command."),
-    "bench": ("fastecho.cli.bench", "Measure an echo server: rate, latency, errors, CPU."),
-    "ping": ("fastecho.cli.ping", "Time round trips to an echo server, like ping(8)."),
-    "doctor": ("fastecho.cli.doctor", "Say what on this machine will limit a run, and how to lift it."),
-}
 DEFAULT: Final = "serve"
 
 
 class LazyGroup(click.Group):
-    """Imports a command's module when the command is called, and puts the default in where none stands."""
+    """Imports a command's module when the command is called, and adds the default command where none is given."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args and ctx.resilient_parsing:  # shell completion of the first word: a command, or an option of serve
+            return []
         if not args or args[0].startswith("-"):
             args = [DEFAULT, *args]
         elif args[0] not in COMMANDS:
@@ -31,14 +28,22 @@ class LazyGroup(click.Group):
             raise CommandLineError(show_value(args[0]), f"no such command ({hint})", EX_USAGE)
         return super().parse_args(ctx, args)
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        if incomplete.startswith("-"):
+            return load(DEFAULT).shell_complete(ctx, incomplete)
+        return super().shell_complete(ctx, incomplete)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        command: click.Command = importlib.import_module(COMMANDS[cmd_name][0]).command
-        return command
+        return load(cmd_name) if cmd_name in COMMANDS else None
+
+
+def load(name: str) -> click.Command:
+    """One of COMMANDS."""
+    command: click.Command = importlib.import_module(COMMANDS[name][0]).command
+    return command
 
 
 group = LazyGroup("fastecho", add_help_option=False)

@@ -1,207 +1,123 @@
-"""Where options come from: the command line, before the environment, before a file, before the defaults.
+"""The server's options as click found them: on the command line, in the environment, or in the configuration file.
 
-The value that counts is the one that is checked: a bad one in the environment does no harm under a good one
-on the command line. An empty variable counts as one that is not set.
+click finds the value with the highest precedence and says where it came from. Only that value is parsed, so a bad
+variable does no harm beside a good argument.
 """
 
 import difflib
 import re
-import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any, Final
 
+import click
+from click.core import ParameterSource
+
 from ..config import Option, ServerConfig, options
-from ..errors import EX_CONFIG, EX_USAGE, ConfigError, ConfigFileError, FastechoError, show_value
+from ..errors import EX_CONFIG, EX_USAGE, ConfigError, FastechoError, show_value
 from ._failure import CommandLineError
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
-CONFIG_VARIABLE: Final = "FASTECHO_CONFIG"
-_LARGEST_FILE: Final = 1 << 20
-# Below this a name is somebody else's (FASTECHO_SERVICE_HOST, of Kubernetes), above it a slip of the pen.
+VARIABLE_PREFIX: Final = "FASTECHO"
+_PRECEDENCE: Final = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT, ParameterSource.DEFAULT_MAP)
+# Below this similarity a variable belongs to another program (FASTECHO_SERVICE_HOST, of Kubernetes).
 _CLOSE: Final = 0.85
 
 
-class Source:
-    """A place that options come from, and how their names and values are spelled there."""
-
-    exit_code = EX_CONFIG
-
-    def __init__(self, given: Mapping[str, Any]) -> None:
-        self.given = given
-
-    def spell(self, option: Option) -> str:
-        raise NotImplementedError
-
-    def value(self, option: Option) -> Any:
-        return option.parse(self.given[option.name])
-
-    def what(self, option: Option) -> str:
-        return f"{self.spell(option)} {show_value(self.given[option.name])}"
-
-    def error(self, option: Option, why: str) -> CommandLineError:
-        for other in options():
-            why = re.sub(rf"\b{other.name}\b", self.spell(other), why) if "_" in other.name else why
-        why = why.removeprefix(f"{self.given[option.name]}: ")  # a fault's complaint begins with the fault
-        return CommandLineError(self.what(option), why, self.exit_code)
-
-
-class Arguments(Source):
-    exit_code = EX_USAGE
-
-    def __init__(self, given: Mapping[str, Any]) -> None:
-        # An option that may be given again comes as a tuple, which is empty if it was not given at all.
-        joined = {name: "; ".join(value) if isinstance(value, tuple) else value for name, value in given.items()}
-        super().__init__({name: value for name, value in joined.items() if given[name] != ()})
-
-    def spell(self, option: Option) -> str:
-        return option.flag
-
-    def value(self, option: Option) -> Any:
-        # A flag of click's is a bool already.
-        given = self.given[option.name]
-        return option.parse(given) if isinstance(given, str) else given
-
-
-class Environment(Source):
-    def __init__(self, environ: Mapping[str, str]) -> None:
-        given = {option.name: environ.get(option.variable, "") for option in options()}
-        super().__init__({name: text for name, text in given.items() if text})
-
-    def spell(self, option: Option) -> str:
-        return option.variable
-
-    def what(self, option: Option) -> str:
-        return f"{self.spell(option)}={show_value(self.given[option.name])}"
-
-    def error(self, option: Option, why: str) -> CommandLineError:
-        if option.name == "port" and str(self.given["port"]).startswith("tcp://"):
-            why += " (Kubernetes sets it for a service named fastecho, unless enableServiceLinks is false)"
-        return super().error(option, why)
-
-
-class File(Source):
-    def __init__(self, path: str, named_by: str) -> None:
-        super().__init__(_read(path, f"{named_by}{show_value(path)}"))
-        self.path = path
-        names = [option.name for option in options()]
-        for key in self.given:
-            if key not in names:
-                close = difflib.get_close_matches(key.replace("-", "_"), names, 1)
-                hint = f"; did you mean {close[0]}?" if close else ""
-                raise ConfigFileError(f"{path}: {show_value(key)}: no such option{hint}")
-
-    def spell(self, option: Option) -> str:
-        return option.name
-
-    def value(self, option: Option) -> Any:
-        return option.load(self.given[option.name])
-
-    def what(self, option: Option) -> str:
-        given = self.given[option.name]
-        shown = show_value(given) if isinstance(given, (str, list, dict)) else str(given)
-        return f"{self.path}: {option.name} {shown.lower() if isinstance(given, bool) else shown}"
-
-
-@dataclass(frozen=True)
-class Resolved:
-    """A configuration, and where each option of it that is no default came from."""
-
-    config: ServerConfig
-    origins: Mapping[str, Source]
-
-    def explain(self, error: ConfigError) -> FastechoError:
-        """`error`, in the terms of whoever gave the option."""
-        return _explain(error, self.origins)
-
-
-def _explain(error: ConfigError, origins: Mapping[str, Source]) -> FastechoError:
-    option = next(each for each in options() if each.name == error.option)
-    # A default can be what does not go with something that was given.
-    return origins[option.name].error(option, error.must) if option.name in origins else error
-
-
-def resolve(arguments: Mapping[str, Any], environ: Mapping[str, str], path: str | None = None) -> Resolved:
-    """The configuration that the sources make together.
+class GivenOptions:
+    """The options that are not left at their defaults, each with its unparsed value and its source.
 
     Args:
-        arguments: what the command line gives: option names, and text, a tuple of texts or (flags) a bool.
-        environ: the environment.
-        path: the file of `--config`; without one, that of `FASTECHO_CONFIG`.
-
-    Raises:
-        CommandLineError: a value will not do; its exit code is 2 for the command line, 78 elsewhere.
-        ConfigFileError: the file cannot be read, is not TOML, or has a key that is no option.
+        context: the context of `fastecho serve`, its parameters processed.
     """
-    sources: list[Source] = [Arguments(arguments), Environment(environ)]
-    if path is not None:
-        sources.append(File(path, "--config "))
-    elif environ.get(CONFIG_VARIABLE):
-        sources.append(File(environ[CONFIG_VARIABLE], f"{CONFIG_VARIABLE}="))
-    left_out = _other_transport(sources)
-    origins: dict[str, Source] = {}
-    values: dict[str, Any] = {}
-    try:
+
+    def __init__(self, context: click.Context) -> None:
+        self._file = context.params["config"]
+        self._sources: dict[str, ParameterSource] = {}
+        self.raw: dict[str, Any] = {}
         for option in options():
-            source = next((each for each in sources if option.name in each.given), None)
-            if source is not None and option.name not in left_out:
-                origins[option.name] = source
-                values[option.name] = source.value(option)
-        return Resolved(ServerConfig(**values), origins)
-    except ConfigError as error:
-        raise _explain(error, origins) from None
+            source = context.get_parameter_source(option.name)
+            if source in _PRECEDENCE:
+                value = context.params[option.name]
+                if isinstance(value, tuple):  # an option that may be repeated; in the file it is one value
+                    value = value[0] if source is ParameterSource.DEFAULT_MAP else "; ".join(value)
+                self._sources[option.name], self.raw[option.name] = source, value
+
+    def parse(self) -> ServerConfig:
+        """The configuration that the options make together.
+
+        Raises:
+            CommandLineError: a value is invalid; the exit code is 2 for the command line, 78 for other sources.
+        """
+        unused = self._unused_transport()
+        try:
+            return ServerConfig(
+                **{each.name: self._value(each) for each in options() if each.name in self.raw.keys() - unused}
+            )
+        except ConfigError as error:
+            raise self.explain(error) from None
+
+    def explain(self, error: ConfigError) -> FastechoError:
+        """`error` with the option, and those it is compared with, spelled as in the source that gave the option."""
+        option = _option(error.option)
+        # Where it was not given, its default does not go with an option that was.
+        return self._error(option, error.must) if option.name in self.raw else error
+
+    def _value(self, option: Option) -> Any:
+        raw = self.raw[option.name]
+        if self._sources[option.name] is ParameterSource.DEFAULT_MAP:
+            return option.from_toml(raw)
+        return option.parse(raw) if isinstance(raw, str) else raw  # click has parsed a flag of the command line
+
+    def _unused_transport(self) -> set[str]:
+        """`unix`, or `host` and `port`: of both transports, that of the lower precedence is ignored."""
+        tcp = [_option(name) for name in ("host", "port") if name in self.raw]
+        if not tcp or "unix" not in self.raw:
+            return set()
+        first = min(tcp, key=self._rank)
+        unix = _option("unix")
+        if self._rank(first) == self._rank(unix):
+            raise self._error(unix, f"listens instead of TCP, so {self._spelled(first, unix)} must not be given")
+        return {"host", "port"} if self._rank(unix) < self._rank(first) else {"unix"}
+
+    def _rank(self, option: Option) -> int:
+        return _PRECEDENCE.index(self._sources[option.name])
+
+    def _spelled(self, option: Option, beside: Option) -> str:
+        """The name of `option` in the source that gave `beside`."""
+        names = {ParameterSource.COMMANDLINE: option.flag, ParameterSource.ENVIRONMENT: option.variable}
+        return names.get(self._sources[beside.name], option.name)
+
+    def _error(self, option: Option, why: str) -> CommandLineError:
+        raw, source, name = self.raw[option.name], self._sources[option.name], self._spelled(option, option)
+        for other in options():
+            if "_" in other.name:
+                why = re.sub(rf"\b{other.name}\b", self._spelled(other, option), why)
+        why = why.removeprefix(f"{raw}: ")  # the error of a fault begins with the fault
+        if source is ParameterSource.COMMANDLINE:
+            return CommandLineError(f"{name} {show_value(raw)}", why, EX_USAGE)
+        if source is ParameterSource.DEFAULT_MAP:
+            shown = str(raw).lower() if isinstance(raw, bool) else str(raw)
+            shown = show_value(raw) if isinstance(raw, (str, list, dict)) else shown
+            return CommandLineError(f"{self._file}: {name} {shown}", why, EX_CONFIG)
+        if option.name == "port" and raw.startswith("tcp://"):
+            why += " (Kubernetes sets it for a service named fastecho, unless enableServiceLinks is false)"
+        return CommandLineError(f"{name}={show_value(raw)}", why, EX_CONFIG)
 
 
-def _other_transport(sources: Sequence[Source]) -> frozenset[str]:
-    """The options of the transport that is not used: the first source that names one decides which."""
-    tcp = frozenset({"host", "port"})
-    for source in sources:
-        beside = [option for option in options() if option.name in tcp and option.name in source.given]
-        if "unix" not in source.given:
-            if beside:
-                return frozenset({"unix"})
-            continue
-        if beside:
-            unix = next(option for option in options() if option.name == "unix")
-            why = f"is there instead of TCP, so {source.spell(beside[0])} must not be given"
-            raise source.error(unix, why)
-        return tcp
-    return frozenset()
+def _option(name: str) -> Option:
+    return next(option for option in options() if option.name == name)
 
 
-def _read(path: str, what: str) -> dict[str, Any]:
-    try:
-        with open(path, "rb") as file:
-            content = file.read(_LARGEST_FILE + 1)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise ConfigFileError(f"{what}: cannot be read: {reason}") from None
-    if len(content) > _LARGEST_FILE:
-        raise ConfigFileError(f"{what}: must be a TOML file of at most 1 MiB")
-    try:
-        table: dict[str, Any] = tomllib.loads(content.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise ConfigFileError(f"{what}: is not UTF-8 text, at byte {error.start}") from None
-    except (ValueError, RecursionError) as error:
-        raise ConfigFileError(f"{what}: is not TOML: {error}") from None
-    return table
+def misspelled_variables(environ: Mapping[str, str]) -> list[str]:
+    """A warning for each variable whose name is almost that of an option.
 
-
-def stray_variables(environ: Mapping[str, str]) -> list[str]:
-    """A line for each `FASTECHO_*` variable that is no option but is spelled almost like one.
-
-    Others are nobody's mistake: the name belongs to whoever deploys the program as well.
+    Other `FASTECHO_*` variables are ignored: they belong to the deployment.
     """
-    prefix = "FASTECHO_"
+    prefix = f"{VARIABLE_PREFIX}_"
     known = ["CONFIG", *(option.name.upper() for option in options())]
-    lines = []
+    warnings = []
     for name in sorted(environ):
         bare = name.removeprefix(prefix)
         if bare != name and bare not in known:
             for close in difflib.get_close_matches(bare, known, 1, _CLOSE):
-                lines.append(f"{name} is no option and is not used; did you mean {prefix}{close}?")
-    return lines
+                warnings.append(f"{name} is no option and is not used; did you mean {prefix}{close}?")
+    return warnings

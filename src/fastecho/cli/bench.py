@@ -1,36 +1,67 @@
 """`fastecho bench`: measure an echo server; `bench merge` and `bench compare` work on what `--json` wrote."""
 
 import contextlib
+import difflib
+import importlib
+import os
 import re
-import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from .._parse import Integer, Kind, Seconds, Size
-from ..errors import EX_FAILURE, EX_OK, ConfigError
-from ._output import print_out
-from ._params import SETTINGS, TERMINATOR, as_usage, help_option, option, usage
+from .._net.limits import raise_descriptor_limit
+from .._options.types import Choice, Integer, OptionType, Seconds, Size
+from ..errors import EX_OBJECTIVE_MISSED, EX_OK, EX_USAGE, EX_WRONG_ECHO, ConfigError, show_value
+from ._failure import CommandLineError
+from ._interrupts import Interrupts, interrupts
+from ._params import (
+    SETTINGS,
+    TERMINATOR,
+    Command,
+    as_usage,
+    check_tls,
+    given,
+    help_option,
+    option,
+    refuse,
+)
+from ._results import check_outputs, hand_over
 
 if TYPE_CHECKING:
-    from ..bench.live import Live
     from ..bench.measure import Report, Server
+    from ..bench.progress import Live
     from ..bench.result import LoadResult
     from ..bench.slo import Slo
     from ..bench.spec import LoadSpec
+    from ..bench.target import Target
 
 _NOTES = """\
 TARGET is HOST:PORT, tcp://HOST:PORT, tls://HOST:PORT or unix:PATH; without one, fastecho is started on a CPU of its
-own and measured. The exit code is 1 when a byte came back wrong, late or not at all, or an --slo was missed.
+own and measured. Ctrl-C and SIGTERM end the run early; the result up to then is printed and saved, marked as partial.
+
+\b
+Exit codes
+  0        the run is complete, every byte came back, every --slo was met
+  1        the client failed: a result cannot be written, no descriptors or ports are left, ...
+  2        usage
+  3        wrong, missing or late bytes, or none at all
+  4        an --slo was missed, or no rate holds --find-max-rate
+  5        cannot connect
+  130, 143 interrupted by SIGINT, SIGTERM
 
 \b
 fastecho bench merge A.json B.json      add up runs of several hosts
 fastecho bench compare A.json B.json    differences, with confidence intervals
+fastecho bench ab TARGET_A TARGET_B     measure two servers in turns, and say whether they differ
 """
 
 
-class Sizes(Kind):
+SUBCOMMANDS: Final = {"merge": "reports", "compare": "reports", "ab": "ab"}
+"""Commands below `bench`, each with the module that holds it."""
+
+
+class Sizes(OptionType):
     """`64`, `4KiB`, `64,1KiB,64KiB` or `64-1024`."""
 
     metavar = "SIZE[,...]|LOW-HIGH"
@@ -46,29 +77,29 @@ class Sizes(Kind):
         return sizes[0] if len(sizes) == 1 else sizes
 
     def _one(self, text: str) -> int:
-        return self._size.accept(self._size.read(text.strip()))
+        size: int = self._size.validate(self._size.parse(text))
+        return size
 
-    def accept(self, value: Any) -> Any:
+    def validate_value(self, value: Any) -> Any:
         return value
 
 
-class Rate(Kind):
+class Rate(OptionType):
     """`20000`, `20k`, `1.5M` a second."""
 
     metavar = "N"
 
     def parse(self, text: str) -> float:
-        match = re.fullmatch(r"([0-9]+\.?[0-9]*|\.[0-9]+)\s*([kKmM]?)(?:/s)?", text.strip())
-        if match is None:
-            raise ValueError("must be a number of echoes a second, such as 20000 or 20k")
-        return float(match[1]) * {"": 1.0, "k": 1e3, "m": 1e6}[match[2].lower()]
+        from ..bench.spec import parse_rate
 
-    def accept(self, value: Any) -> Any:
+        return parse_rate(text)
+
+    def validate_value(self, value: Any) -> Any:
         return value
 
 
-class Numbers(Kind):
-    """`0,2-3`: numbers of CPUs."""
+class Numbers(OptionType):
+    """`0,2-3`: numbers of CPUs that this process may use."""
 
     metavar = "LIST"
 
@@ -76,23 +107,31 @@ class Numbers(Kind):
         found: list[int] = []
         for part in text.split(","):
             match = re.fullmatch(r"([0-9]{1,4})(?:-([0-9]{1,4}))?", part.strip())
-            if match is None:
+            if match is None or int(match[1]) > int(match[2] or match[1]):
                 raise ValueError("must be CPU numbers, such as 1 or 0,2-3")
             found += range(int(match[1]), int(match[2] or match[1]) + 1)
         return tuple(found)
 
-    def accept(self, value: Any) -> Any:
+    def validate_value(self, value: Any) -> Any:
+        if not hasattr(os, "sched_getaffinity"):
+            raise ValueError("this system cannot pin threads to CPUs")
+        usable = sorted(os.sched_getaffinity(0))
+        if not set(value) <= set(usable):
+            raise ValueError(f"must be CPUs that this process may use: {','.join(map(str, usable))}")
         return value
 
 
-class BenchCommand(click.Command):
-    """Hands `merge` and `compare` on to commands of their own: a group could not also take a TARGET."""
+class BenchCommand(Command):
+    """Passes the subcommands to separate commands: a click group cannot also take a TARGET."""
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> click.Context:
-        if args and args[0] in ("merge", "compare"):
-            from . import reports
-
-            command: click.Command = getattr(reports, args[0])
+        if args and args[0] not in SUBCOMMANDS and re.fullmatch("[a-z]+", args[0]):
+            close = difflib.get_close_matches(args[0], SUBCOMMANDS, 1)
+            if close:
+                raise CommandLineError(show_value(args[0]), f"no such command (did you mean {close[0]}?)", EX_USAGE)
+        if args and args[0] in SUBCOMMANDS:
+            module = importlib.import_module(f".{SUBCOMMANDS[args[0]]}", __package__)
+            command: click.Command = getattr(module, args[0])
             return command.make_context(f"{info_name} {args[0]}", args[1:], parent, **extra)
         return super().make_context(info_name, args, parent, **extra)
 
@@ -103,14 +142,14 @@ class BenchCommand(click.Command):
 @option("--size -s", Sizes(), default=64, help="Bytes a message: one size, several, or a range.  [64]")
 @option("--depth", Integer(1, 65536), default=1, help="Messages in flight on each connection.  [1]")
 @option("--rate -r", Rate(), help="Offer so many echoes a second, and count latency from when each was due.")
-@click.option("--arrivals", type=click.Choice(["constant", "poisson"]), default="constant",
-              help="How the messages of --rate follow each other.  [constant]")  # fmt: skip
+@option("--arrivals", Choice("constant", "poisson"), default="constant",
+        help="How the messages of --rate follow each other.  [constant]")  # fmt: skip
 @click.option("--churn", is_flag=True, help="Connect, echo one message, close, again and again.")
 @option("--duration -d", Seconds(0.01, 86400), default=10.0, help="How long to measure.  [10s]")
 @option("--warmup", Seconds(0, 3600), default=1.0, help="Load before that, not measured.  [1s]")
 @option("--threads -t", Integer(1, 256), default=1, help="Threads of the client, one a core.  [1]")
 @option("--cpus", Numbers(), help="Pin the client's threads to these CPUs.  [apart from its own server's]")
-@option("--workers", Integer(1, 512), default=1, help="Worker processes of its own server.  [1]")
+@option("--workers", Integer(1, 512), default=1, help="Worker processes of the server that bench starts.  [1]")
 @click.option("--verify/--no-verify", default=True, help="Compare every byte that comes back, or count them only.")
 @option("--terminator", TERMINATOR, default=b"\0", help="Never send the last byte of this; none: any byte.  [\\0]")
 @option("--timeout", Seconds(0.05, 3600), default=5.0, help="Silence after which a connection has failed.  [5s]")
@@ -119,42 +158,67 @@ class BenchCommand(click.Command):
 @click.option("--tls-insecure", is_flag=True, help="Do not check the server's certificate.")
 @click.option("--slo", multiple=True, metavar="TEXT", help="Fail unless met: 'p99<1ms', 'rate>100000'. Repeatable.")
 @click.option("--find-max-rate", metavar="TEXT", help="Search the highest rate that holds '@p99=1ms'.")
-@click.option("--json", "json_path", metavar="FILE", help="Write everything as JSON.")
+@click.option("--json", "json_path", metavar="FILE", help="Write everything as JSON; - is standard output.")
 @click.option("--report", "report_path", metavar="FILE", help="Write a page with plots: FILE.html.")
 @click.option("--quiet", "-q", is_flag=True, help="Show nothing while it runs.")
 @help_option
 def command(**options: Any) -> int:
     """Measure an echo server: rate, latency, errors, CPU."""
     from ..bench import hdr
-    from ..bench.measure import check_writable
 
     hdr.require()
-    try:
-        objectives, searched, spec = _checked(options)
-    except ConfigError as error:
-        raise as_usage(error) from None
-    for path in (options["json_path"], options["report_path"]):
-        if path:
-            check_writable(path)
-    with _target(options, spec) as (spec, pids):
-        report = _run(spec, pids, searched, quiet=options["quiet"])
-    return _account(report, objectives, searched, options)
+    raise_descriptor_limit()
+    with interrupts() as signals:
+        try:
+            objectives, searched, spec = _checked(options)
+            check_outputs(options["json_path"], options["report_path"])
+            with _target(options, spec) as (spec, pids):
+                report, more = _run(spec, pids, searched, signals, quiet=options["quiet"])
+        except ConfigError as error:
+            raise as_usage(error) from None
+        hand_over(
+            report, objectives, json_path=options["json_path"], report_path=options["report_path"], more=more
+        )
+        return signals.exit_code or _verdict(report, objectives)
+
+
+def _verdict(report: "Report", objectives: "list[Slo]") -> int:
+    result = report.result
+    if not result.ok or result.stopped is not None:
+        return EX_WRONG_ECHO
+    return EX_OK if all(slo.met(result) for slo in objectives) else EX_OBJECTIVE_MISSED
 
 
 def _checked(options: dict[str, Any]) -> "tuple[list[Slo], Slo | None, LoadSpec]":
     from ..bench.slo import Slo
     from ..bench.spec import LoadSpec
+    from ..bench.target import Target
 
     objectives = [Slo.parse(text) for text in options["slo"]]
     text = options["find_max_rate"]
     searched = Slo.latency_bound(text, "find_max_rate") if text is not None else None
-    if searched is not None and options["rate"] is not None:
-        raise usage("--rate", options["rate"], "must not stand beside --find-max-rate, which finds it")
     names = ("connections", "size", "depth", "rate", "arrivals", "churn", "duration", "warmup", "threads", "cpus",
              "verify", "terminator", "timeout", "tls_ca", "tls_insecure")  # fmt: skip
     chosen = {name: options[name] for name in names}
     spec = LoadSpec(target=options["target"] or "127.0.0.1:1", sources=options["source"] or None, **chosen)
+    check_effects(options, Target.parse(spec.target))
     return objectives, searched, spec
+
+
+def check_effects(options: dict[str, Any], target: "Target") -> None:
+    """Raises CommandLineError for an option that would have no effect beside the others."""
+    search, threads, cpus = options["find_max_rate"], options["threads"], options["cpus"]
+    if search is not None and options["rate"] is not None:
+        raise refuse("rate", "must not be given with --find-max-rate, which finds it")
+    if given("arrivals") and search is None and options["rate"] is None:
+        raise refuse("arrivals", "needs --rate or --find-max-rate: a closed loop has no arrivals")
+    if given("workers") and options["target"]:
+        raise refuse("workers", "must not be given with a TARGET: it is for the server that bench starts without one")
+    if target.tls and threads > 1:
+        raise refuse("threads", "must be 1 with a tls:// target: the TLS client has one thread")
+    if cpus is not None and len(cpus) > threads:
+        raise refuse("cpus", f"must not name more CPUs than there are --threads, {threads}")
+    check_tls(target, options["tls_ca"], options["tls_insecure"])
 
 
 @contextlib.contextmanager
@@ -174,49 +238,47 @@ def _target(options: dict[str, Any], spec: "LoadSpec") -> "Iterator[tuple[LoadSp
         yield dataclasses.replace(spec, target=address, cpus=spec.cpus or client_cpus or None), (pid,)
 
 
-def _run(spec: "LoadSpec", pids: "tuple[int, ...] | None", searched: "Slo | None", *, quiet: bool) -> "Report":
-    from ..bench.live import Live
+def _run(
+    spec: "LoadSpec", pids: "tuple[int, ...] | None", searched: "Slo | None", signals: Interrupts, *, quiet: bool
+) -> "tuple[Report, list[str]]":
+    """The report, and the lines below it."""
     from ..bench.measure import measure, report_of
+    from ..bench.progress import Live
 
+    signals.leave_to_stop()
     with Live(spec.target, spec.duration, quiet=quiet) as live:
-        result, server = _search(spec, pids, searched, live) if searched else measure(
-            spec, pids=pids, on_progress=live
-        )  # fmt: skip
-    return report_of(result, server)
+        if searched:
+            return _search(spec, pids, searched, live, signals)
+        return report_of(*measure(spec, pids=pids, on_progress=live, stop=signals.stop)), []
 
 
 def _search(
-    spec: "LoadSpec", pids: "tuple[int, ...] | None", slo: "Slo", live: "Live"
-) -> "tuple[LoadResult, Server | None]":
-    from ..bench.measure import measure
-    from ..bench.search import find_max_rate
+    spec: "LoadSpec", pids: "tuple[int, ...] | None", slo: "Slo", live: "Live", signals: Interrupts
+) -> "tuple[Report, list[str]]":
+    import dataclasses
+
+    from ..bench.measure import measure, report_of
+    from ..bench.search import find_max_rate, holds
+    from ..bench.stop import Interrupted
+    from ..bench.units import number
+
+    found: list[tuple[LoadResult, Server | None]] = []
 
     def once(probe: "LoadSpec") -> "tuple[LoadResult, Server | None]":
-        return measure(probe, pids=pids)
+        result, server = measure(probe, pids=pids, stop=signals.stop)
+        if result.partial:
+            raise Interrupted("")
+        found.append((result, server))
+        return result, server
 
-    return find_max_rate(spec, slo, once, live.say, probe_seconds=min(spec.duration, 2.0))
-
-
-def _account(report: "Report", objectives: "list[Slo]", searched: "Slo | None", options: dict[str, Any]) -> int:
-    from ..bench.html import save_page
-    from ..bench.text import number
-
-    if options["json_path"]:
-        report.save(options["json_path"])
-    if options["report_path"]:
-        save_page(report, options["report_path"], objectives)
-    show(report, objectives)
-    if searched is not None:
-        print_out(f"highest rate with {searched}: {number(report.result.spec.rate or 0)} echoes/s")
-    met = all(slo.met(report.result) for slo in objectives)
-    return EX_OK if met and report.result.ok and report.result.stopped is None else EX_FAILURE
-
-
-def show(report: "Report", objectives: "list[Slo] | None" = None) -> None:
-    import shutil
-
-    from ..bench.text import render
-
-    terminal = sys.stdout.isatty()
-    width = min(120, shutil.get_terminal_size((100, 24)).columns) if terminal else 100
-    print_out(render(report, objectives or (), color=terminal, width=width))
+    try:
+        result, server, max_rate = find_max_rate(spec, slo, once, live.say, probe_seconds=min(spec.duration, 1.0))
+        return dataclasses.replace(report_of(result, server), max_rate=max_rate), max_rate.lines()
+    except Interrupted:
+        held = [each for each in found if each[0].spec.rate and holds(each[0], slo)]
+        if not found:
+            raise Interrupted("interrupted in the first probe: nothing was measured yet") from None
+        result, server = max(held, key=lambda each: each[0].spec.rate or 0.0) if held else found[-1]
+        rate = number(result.spec.rate or 0) if held else "none"
+        line = f"the search was interrupted; highest rate with {slo} so far: {rate}{' echoes/s' if held else ''}"
+        return report_of(dataclasses.replace(result, partial=True, stopped="interrupted"), server), [line]

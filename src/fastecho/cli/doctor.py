@@ -10,7 +10,7 @@ import click
 
 from ..errors import EX_FAILURE, EX_OK
 from ._output import print_out
-from ._params import SETTINGS, help_option
+from ._params import SETTINGS, Command, help_option
 
 _DESCRIPTORS = 65_536
 _BACKLOG = 4096
@@ -18,7 +18,8 @@ _PORTS = 28_000
 
 
 class Check(NamedTuple):
-    """A line: how it stands (`ok`, `low` or `bad`), what was found, what it limits, and the command that lifts it."""
+    """A line: the status (`ok`, `low` or `bad`), what was found, what it limits, and the command that raises the
+    limit."""
 
     state: str
     name: str
@@ -27,14 +28,14 @@ class Check(NamedTuple):
     command: str = ""
 
 
-@click.command("doctor", **SETTINGS)
+@click.command("doctor", cls=Command, **SETTINGS)
 @help_option
 def command() -> int:
     """Say what on this machine will limit a run, and how to lift it.
 
     `low` limits a large run; the exit code is 1 only for `bad`: what keeps fastecho from working as built.
     """
-    checks = [check for look in _CHECKS for check in look()]
+    checks = [check for function in _CHECKS for check in function()]
     width = max(len(check.name) for check in checks)
     for check in checks:
         print_out(f"{check.state:<5}{check.name:<{width + 2}}{check.found}")

@@ -1,14 +1,19 @@
-"""The entry point: runs a command, and turns whatever goes wrong into one line and an exit code."""
+"""The entry point: runs a command, and turns each error into one line and an exit code."""
 
 import errno
 import logging
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..errors import EX_FAILURE, EX_OK, EX_USAGE, FastechoError
+from .._workers.logs import log_fatal
+from .._workers.signals import reset_inherited
+from ..errors import EX_FAILURE, EX_OK, EX_USAGE, FastechoError, show_value
+from ._failure import CommandLineError
+from ._log import begin_log
 
 if TYPE_CHECKING:
     import click
@@ -16,7 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _INTERRUPTED = 130
-_HINT = "(see fastecho --help)"
+_COMPLETION = "_FASTECHO_COMPLETE"
+_PACKAGE = __name__.partition(".")[0]
 # What the machine has run out of is no bug of ours.
 _SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.ENOSPC, errno.EAGAIN})
 
@@ -27,10 +33,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     Every failure is one line on standard error and no traceback; an error that is a bug of fastecho has one
     too, and its traceback below it when the log level is debug.
     """
+    args = sys.argv[1:] if argv is None else list(argv)
+    reset_inherited()
     try:
-        return _run(sys.argv[1:] if argv is None else list(argv))
+        from ._output import output_failure, standard_streams
+
+        with standard_streams():
+            begin_log(args)
+            code = _guarded(args)
+            failure = output_failure()
+            if failure is not None:
+                _say(failure)
+            return code if failure is None else code or EX_FAILURE
     except KeyboardInterrupt:
         return _INTERRUPTED
+
+
+def _guarded(args: list[str]) -> int:
+    try:
+        return _run(args)
     except FastechoError as error:
         _say(str(error))
         return error.exit_code
@@ -51,6 +72,8 @@ def _run(args: list[str]) -> int:
 
     from ._group import group
 
+    if instruction := os.environ.get(_COMPLETION):
+        return _complete(instruction)
     # Not click's own main(): it prints several lines for a usage error, and an empty one for Ctrl-C.
     try:
         with group.make_context("fastecho", args) as context:
@@ -59,29 +82,67 @@ def _run(args: list[str]) -> int:
     except click.exceptions.Exit as end:
         return end.exit_code
     except click.ClickException as error:
-        _say(f"{_usage_line(error)} {_HINT}")
+        _say(f"{_usage_line(error)} {_hint(error)}")
         return EX_USAGE
+
+
+def _complete(instruction: str) -> int:
+    """Shell completion: click's, printed by our own stream, which survives a reader that leaves."""
+    from click.shell_completion import get_completion_class
+
+    from ._group import group
+
+    shell, _, wanted = instruction.partition("_")
+    completion_class = get_completion_class(shell)
+    if completion_class is None or wanted not in ("source", "complete"):
+        accepted = "bash, zsh or fish, then _source or _complete"
+        raise CommandLineError(f"{_COMPLETION}={show_value(instruction)}", f"must be {accepted}", EX_USAGE)
+    completion = completion_class(group, {}, "fastecho", _COMPLETION)
+    print(completion.source() if wanted == "source" else completion.complete())
+    return EX_OK
 
 
 def _usage_line(error: "click.ClickException") -> str:
     import click
 
     if isinstance(error, click.NoSuchOption):
-        close = error.possibilities or ()
-        return f"{error.option_name}: no such option" + (f"; did you mean {close[0]}?" if close else "")
+        close = (error.possibilities or [])[:1]
+        hint = _other_command(error.option_name) or (f"; did you mean {close[0]}?" if close else "")
+        return f"{error.option_name}: no such option{hint}"
     if isinstance(error, click.BadOptionUsage):
         takes_one = "requires" in error.message
         return f"{error.option_name}: {'needs a value' if takes_one else 'takes no value'}"
-    return error.format_message()
+    if isinstance(error, click.MissingParameter) and error.param is not None:
+        return f"{error.param.make_metavar(error.ctx) if error.ctx else error.param.human_readable_name}: must be given"
+    if isinstance(error, click.BadParameter) and error.param is not None:
+        return f"{error.param.opts[0]}: {error.message}"
+    extra = re.match(r"Got unexpected extra arguments? \((.*)\)", error.format_message())
+    return f"{show_value(extra[1])}: unexpected argument" if extra else error.format_message()
+
+
+def _other_command(option: str) -> str:
+    """The other command that has the option."""
+    from . import COMMANDS
+    from ._group import load
+
+    having = [name for name in COMMANDS if any(option in param.opts for param in load(name).params)]
+    return f"; fastecho {having[0]} has one" if having and option.startswith("--") else ""
+
+
+def _hint(error: "click.ClickException") -> str:
+    """The --help of the command; without a command, fastecho serves."""
+    context = getattr(error, "ctx", None)
+    path = context.command_path.removesuffix(" serve") if context is not None else "fastecho"
+    return f"(see {path} --help)"
 
 
 def _bug(error: Exception) -> int:
-    frames = traceback.extract_tb(error.__traceback__)
-    ours = [frame for frame in frames if f"{os.sep}fastecho{os.sep}" in frame.filename] or frames
-    where = f"{os.path.basename(ours[-1].filename)}:{ours[-1].lineno}" if ours else "nowhere"
-    _say(f"this is a bug in fastecho: {type(error).__name__}: {error} (at {where})")
-    if _debugging():
-        traceback.print_exception(error)
+    frames = list(traceback.walk_tb(error.__traceback__))
+    # By the name of its module: a checkout may lie below a folder that is called fastecho too.
+    ours = [each for each in frames if each[0].f_globals.get("__name__", "").partition(".")[0] == _PACKAGE] or frames
+    frame, line = ours[-1]
+    where = f"{os.path.basename(frame.f_code.co_filename)}:{line}"
+    _say(f"this is a bug in fastecho: {type(error).__name__}: {error} (at {where})", error if _debugging() else None)
     return EX_FAILURE
 
 
@@ -90,13 +151,10 @@ def _debugging() -> bool:
     return asked or logging.getLogger("fastecho").level == logging.DEBUG
 
 
-def _say(text: str) -> None:
-    if sys.stderr is None:
-        # Closed before the start (`2>&-`): print() would take standard output instead.
-        return
-    line = "".join(char if char.isprintable() else " " for char in text)
-    try:
-        print(f"fastecho: {' '.join(line.split())}", file=sys.stderr, flush=True)
-    except (OSError, ValueError):
-        # Standard error is closed or full: nobody can be told, and the exit code still says it.
-        return
+def _say(text: str, error: Exception | None = None) -> None:
+    """Print `text` as one line, and the traceback of `error`, if given; in the log once there is one."""
+    line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    if not log_fatal(line, error):
+        print(f"fastecho: {line}", file=sys.stderr, flush=True)
+        if error is not None:
+            traceback.print_exception(error)

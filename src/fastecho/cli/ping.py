@@ -1,20 +1,35 @@
 """`fastecho ping`: round trips to an echo server, as ping(8) shows them."""
 
+import signal
 import time
 from typing import TYPE_CHECKING
 
 import click
 
-from .._parse import Integer, Seconds, Size
-from ..errors import EX_FAILURE, EX_OK, ConfigError
-from ._output import print_out
-from ._params import SETTINGS, TERMINATOR, as_usage, help_option, option
+from .._options.types import Integer, Seconds, Size
+from ..errors import EX_OK, EX_WRONG_ECHO, ConfigError
+from ._interrupts import interrupts
+from ._output import print_out, wait_while_read
+from ._params import SETTINGS, TERMINATOR, Command, as_usage, check_tls, help_option, option
 
 if TYPE_CHECKING:
     from ..bench.ping import Reply, Summary
 
+_NOTES = """\
+The summary comes after --count, Ctrl-C or SIGTERM.
 
-@click.command("ping", **SETTINGS)
+\b
+Exit codes
+  0    every reply came back as it was sent
+  1    the client failed: standard output cannot be written, no descriptors are left, ...
+  2    usage
+  3    a reply was wrong, or did not come
+  5    cannot connect
+  130, 143 interrupted by SIGINT or SIGTERM before the first reply; by SIGTERM later, 143
+"""
+
+
+@click.command("ping", cls=Command, epilog=_NOTES, **SETTINGS)
 @click.argument("target")
 @option("--count -c", Integer(1, 1_000_000_000), help="Stop after so many.  [until Ctrl-C]")
 @option("--interval -i", Seconds(0, 3600), default=1.0, help="Time from one to the next.  [1s]")
@@ -38,23 +53,30 @@ def command(
 ) -> int:
     """Send, check and time one message after another over one connection to TARGET (HOST:PORT, unix:PATH, tls://...).
 
-    The exit code is 1 when one was lost.
+    It ends after --count, on Ctrl-C, and when what it prints is no longer read.
     """
     from ..bench.ping import Pinger, ping_all
-    from ..bench.spec import Target
+    from ..bench.target import Target
 
-    try:
-        parsed = Target.parse(target)
-    except ConfigError as error:
-        raise as_usage(error) from None
-    pinger = Pinger(
-        parsed, size=size, timeout=timeout, terminator=terminator, tls_ca=tls_ca, tls_insecure=tls_insecure
-    )
-    print_out(f"PING {parsed}: {size} bytes")
-    started = time.monotonic()
-    summary = ping_all(pinger, count, interval, (lambda reply: None) if quiet else lambda reply: _show(reply, size))
-    _summarise(summary, str(parsed), time.monotonic() - started)
-    return EX_OK if summary.sent and not summary.lost else EX_FAILURE
+    with interrupts() as signals:
+        try:
+            parsed = Target.parse(target)
+            check_tls(parsed, tls_ca, tls_insecure)
+            pinger = Pinger(
+                parsed, size=size, timeout=timeout, terminator=terminator, tls_ca=tls_ca, tls_insecure=tls_insecure
+            )
+        except ConfigError as error:
+            raise as_usage(error) from None
+        pinger.connect()
+        named = f" ({pinger.address})" if str(pinger.address) != parsed.host else ""
+        print_out(f"PING {parsed}{named}: {size} bytes")
+        started = time.monotonic()
+        show = (lambda reply: None) if quiet else lambda reply: _show(reply, size)
+        summary = ping_all(pinger, count, interval, show, wait_while_read)
+        _summarise(summary, str(parsed), time.monotonic() - started)
+    if signals.signum == signal.SIGTERM or not summary.sent:
+        return signals.exit_code
+    return EX_WRONG_ECHO if summary.lost else EX_OK
 
 
 def _show(reply: "Reply", size: int) -> None:
@@ -65,9 +87,11 @@ def _show(reply: "Reply", size: int) -> None:
 
 
 def _summarise(summary: "Summary", target: str, seconds: float) -> None:
-    lost = 100 * summary.lost / summary.sent if summary.sent else 0.0
+    lost = f"{100 * summary.lost / summary.sent:.4g}" if summary.sent else "-"
     print_out(f"--- {target} ---")
-    print_out(f"{summary.sent} sent, {len(summary.times)} received, {lost:.4g} % lost, time {seconds * 1000:.0f} ms")
+    print_out(f"{summary.sent} sent, {len(summary.times)} received, {lost} % lost, time {seconds * 1000:.0f} ms")
+    figures = "-"
     if summary.times:
-        figures = (min(summary.times), summary.mean, max(summary.times), summary.deviation)
-        print_out(f"rtt min/avg/max/mdev = {'/'.join(f'{each * 1000:.3f}' for each in figures)} ms")
+        each = (min(summary.times), summary.mean, max(summary.times), summary.deviation)
+        figures = "/".join(f"{seconds * 1000:.3f}" for seconds in each)
+    print_out(f"rtt min/avg/max/mdev = {figures} ms")

@@ -1,72 +1,82 @@
 """`fastecho bench merge` and `fastecho bench compare`: on the files that `fastecho bench --json` wrote."""
 
 import sys
+from typing import Any
 
 import click
 
-from ..errors import EX_FAILURE, EX_OK
-from ._output import print_out
-from ._params import SETTINGS, help_option, usage
+from ..errors import EX_OK, EX_WRONG_ECHO
+from ._params import SETTINGS, Command, help_option, usage
+from ._results import check_outputs, hand_over
+from ._verdict import account, check_json_path, file_errors_as_usage, json_option, threshold_option
+
+# No path: the substitute for `--`, which click would drop.
+_SEPARATOR = "\0"
+_COMPARE_NOTES = """\
+Give several runs of each server: A1.json A2.json ... -- B1.json B2.json ... Five of each are enough for intervals; make
+them in turns, or let fastecho bench ab do it. With one of each, only a difference beyond any noise is called one.
+
+\b
+exit code 0   no difference, B is better, or not enough runs to decide
+exit code 1   B is worse in some respect, or had errors
+exit code 2   usage: a file that cannot be read, runs that cannot be compared
+"""
 
 
-@click.command("merge", **SETTINGS)
+@click.command("merge", cls=Command, **SETTINGS)
 @click.argument("files", nargs=-1, metavar="A.json B.json [...]")
 @click.option("--json", "json_path", metavar="FILE", help="Write the merged run as JSON.")
 @click.option("--report", "report_path", metavar="FILE", help="Write a page with plots: FILE.html.")
 @help_option
 def merge(files: tuple[str, ...], json_path: str | None, report_path: str | None) -> int:
     """Add up runs that several hosts made at the same time: rates, errors and histograms."""
-    from ..bench.html import save_page
-    from ..bench.measure import Report
-    from ..bench.merge import merge_reports
-    from .bench import show
+    from ..bench.comparable import load_each_once
+    from ..bench.merge import merge_reports, notes
 
     if len(files) < 2:
         raise usage("merge", " ".join(files), "must name two files at least")
-    report = merge_reports([Report.load(path) for path in files], tuple(sys.argv))
-    if json_path:
-        report.save(json_path)
-    if report_path:
-        save_page(report, report_path)
-    show(report)
-    return EX_OK if report.result.ok else EX_FAILURE
+    with file_errors_as_usage():
+        check_outputs(json_path, report_path)
+        runs = load_each_once(files)
+    report = merge_reports(runs, tuple(sys.argv))
+    hand_over(report, json_path=json_path, report_path=report_path, more=[f"note: {note}" for note in notes(runs)])
+    return EX_OK if report.result.ok else EX_WRONG_ECHO
 
 
-@click.command("compare", **SETTINGS)
-@click.argument("before", metavar="A.json")
-@click.argument("after", metavar="B.json")
-@click.option("--threshold", default=2.0, metavar="PERCENT", type=click.FloatRange(0, 100),
-              help="Differences below it count as none.  [2]")  # fmt: skip
+class Sides(Command):
+    """Keeps the `--` between the files of both sides."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, [_SEPARATOR if arg == "--" else arg for arg in args])
+
+
+@click.command("compare", cls=Sides, epilog=_COMPARE_NOTES, **SETTINGS)
+@click.argument("files", nargs=-1, metavar="A.json [...] [--] B.json [...]")
+@threshold_option
+@json_option
 @help_option
-def compare(before: str, after: str, threshold: float) -> int:
-    """Compare B with A: the exit code is 1 when B is worse, by more than its interval and the threshold."""
-    from ..bench.compare import compare as differences
-    from ..bench.measure import Report
-    from ..bench.text import duration, number
+def compare(files: tuple[str, ...], threshold: float, json_path: str | None) -> int:
+    """Compare the runs of B with those of A."""
+    from ..bench.comparable import check_same_load, differing_circumstances, load_each_once
+    from ..bench.compare import compare as judge
 
-    a, b = Report.load(before).result, Report.load(after).result
-    try:
-        found = differences(a, b)
-    except ValueError as error:
-        raise usage("compare", f"{before} {after}", str(error)) from None
-    verdicts = {}
-    print_out(f"{'':<6}{'A':>12}{'B':>12}{'change':>10}   95 % interval")
-    for each in found:
-        show = number if each.metric == "rate" else duration
-        verdicts[each.metric] = each.verdict(threshold / 100)
-        interval = f"{each.low:+.1%} .. {each.high:+.1%}"
-        line = f"{each.metric:<6}{show(each.a):>12}{show(each.b):>12}{each.change:>+10.1%}   {interval:<20}"
-        print_out(f"{line}{verdicts[each.metric]}")
-    for name, result in (("A", a), ("B", b)):
-        if not result.ok:
-            wrong = ", ".join(f"{kind} {count}" for kind, count in result.errors.items() if count) or "no echoes"
-            print_out(f"{name} had errors: {wrong}")
-    print_out("The interval is of the variation within these runs; repeat both to see that between runs.")
-    worse = [metric for metric, verdict in verdicts.items() if verdict == "worse"]
-    better = [metric for metric, verdict in verdicts.items() if verdict == "better"]
-    failed = b.error_count > 0 or not b.echoes
-    if worse or failed:
-        print_out(f"verdict: B is worse ({', '.join([*worse, *(['errors'] if failed else [])])})")
-        return EX_FAILURE
-    print_out(f"verdict: {'B is better (' + ', '.join(better) + ')' if better else 'no difference'}")
-    return EX_OK
+    before, after = _sides(files)
+    check_json_path(json_path)
+    with file_errors_as_usage():
+        runs = load_each_once([*before, *after])
+    check_same_load(runs)
+    a, b = ([(runs[path].result, runs[path].server) for path in side] for side in (before, after))
+    more: dict[str, Any] = {"files": {"a": before, "b": after}}
+    return account(judge(a, b, threshold, differing_circumstances(runs)), json_path, more)
+
+
+def _sides(files: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    if _SEPARATOR not in files and len(files) == 2:
+        return [files[0]], [files[1]]
+    if files.count(_SEPARATOR) == 1:
+        at = files.index(_SEPARATOR)
+        before, after = list(files[:at]), list(files[at + 1 :])
+        if before and after:
+            return before, after
+    given = " ".join(files).replace(_SEPARATOR, "--")
+    raise usage("compare", given, "must be two files, or the runs of A, then --, then those of B")

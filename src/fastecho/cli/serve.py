@@ -5,11 +5,15 @@ import os
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
-from .._parse import Flag
+from .._options.types import Flag
 from ..config import GROUPS, Option, options
 from ..errors import ConfigError, show_value
-from ._output import print_and_exit
+from . import COMMANDS
+from ._config_file import read_config_file
+from ._params import EAGER, Command, show_help
+from ._sources import VARIABLE_PREFIX, GivenOptions, misspelled_variables
 
 _ABOUT = """\
 An echo server: it sends back what it receives. A session ends when a read ends
@@ -27,91 +31,110 @@ _COLUMN = 22
 _OTHERS = ("config", "version", "help")
 
 
-class ServeCommand(click.Command):
+class ServeCommand(Command):
     """Help in the groups of the configuration, for `fastecho` and `fastecho serve` alike."""
 
     def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         formatter.write_usage("fastecho", "[serve] [OPTIONS]")
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        from ._group import COMMANDS
-
-        if len(COMMANDS) > 1:
-            with formatter.section("Commands"):
-                _write_rows(formatter, [(name, about) for name, (_, about) in COMMANDS.items()])
+        rows = {param.name: _help_row(param, ctx) for param in self.params}
+        with formatter.section("Commands"):
+            _write_rows(formatter, [(name, about) for name, (_, about) in COMMANDS.items()])
         for group in GROUPS:
             with formatter.section(group):
-                _write_rows(formatter, [_help_row(each) for each in options() if each.group == group])
+                _write_rows(formatter, [rows[each.name] for each in options() if each.group == group])
         with formatter.section("Other"):
-            rows = [param.get_help_record(ctx) for param in self.params if param.name in _OTHERS]
-            _write_rows(formatter, [row for row in rows if row is not None])
+            _write_rows(formatter, [rows[name] for name in _OTHERS])
+
+
+def _help_row(param: click.Parameter, ctx: click.Context) -> tuple[str, str]:
+    names, about = param.get_help_record(ctx) or ("", "")
+    return (f"--[no-]{param.opts[0][2:]}" if param.secondary_opts else names), about
 
 
 def _write_rows(formatter: click.HelpFormatter, rows: list[tuple[str, str]]) -> None:
-    # One column for all groups; the few names that are longer get a line of their own.
+    # One column for all groups; the few longer names get a separate line.
     formatter.write_dl([(names.ljust(_COLUMN), about) for names, about in rows], col_max=_COLUMN)
 
 
-def may_be_repeated(option: Option) -> bool:
+class _Unparsed(click.types.UnprocessedParamType):
+    """The value as it was given, and a variable as one value: `GivenOptions` parses the value that counts."""
+
+    def split_envvar_value(self, rv: str) -> list[str]:
+        return [rv]
+
+
+class _UnparsedFlag(click.types.BoolParamType):
+    """A flag that takes any value from the environment and the file: `GivenOptions` parses it."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value
+
+
+def _repeatable(option: Option) -> bool:
     return isinstance(option.default, tuple)
 
 
-def _help_row(option: Option) -> tuple[str, str]:
-    names = f"{option.flag} {option.kind.metavar}"
-    if isinstance(option.kind, Flag):
-        return f"--[no-]{option.flag[2:]}", option.help
-    default = option.show(option.default)
-    return names, f"{option.help} [default: {default}]" if default else option.help
+def _param(option: Option) -> click.Option:
+    """`option` for click. Its default is for the help only."""
+    if isinstance(option.type, Flag):
+        return click.Option([f"{option.flag}/--no-{option.flag[2:]}"], type=_UnparsedFlag(), help=option.help)
+    default, repeatable = option.format(option.default) or None, _repeatable(option)
+    return click.Option(
+        [option.flag],
+        type=_Unparsed(),
+        multiple=repeatable,
+        metavar=option.type.metavar,
+        default=[default] if repeatable else default,
+        show_default=True,
+        help=option.help,
+    )
 
 
-def _help(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
-    if wanted:
-        print_and_exit(ctx.get_help())
-
-
-def _version(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
-    if wanted:
-        from .._version import __version__
-
-        print_and_exit(f"fastecho {__version__}")
+def _load_config(ctx: click.Context, param: click.Parameter, path: str | None) -> str | None:
+    """Make the values of the file click's defaults."""
+    if path is not None:
+        by_argument = ctx.get_parameter_source("config") is ParameterSource.COMMANDLINE
+        values = read_config_file(path, "--config " if by_argument else "FASTECHO_CONFIG=")
+        # click iterates over the value of an option that may be repeated; a file has one value for it.
+        repeatable = {option.name for option in options() if _repeatable(option)}
+        ctx.default_map = {name: [value] if name in repeatable else value for name, value in values.items()}
+    return path
 
 
 def _params() -> list[click.Parameter]:
-    params: list[click.Parameter] = []
-    for option in options():
-        if isinstance(option.kind, Flag):
-            params.append(click.Option([f"{option.flag}/--no-{option.flag[2:]}"], default=None))
-        else:
-            params.append(click.Option([option.flag], type=click.UNPROCESSED, multiple=may_be_repeated(option)))
-    eager: dict[str, Any] = {"is_flag": True, "is_eager": True, "expose_value": False}
-    params += [
-        click.Option(["--config"], type=click.UNPROCESSED, metavar="FILE", help="Read options from a TOML file."),
-        click.Option(["--version"], callback=_version, help="Print the version.", **eager),
-        click.Option(["-h", "--help"], callback=_help, help="Print this.", **eager),
-    ]
-    return params
+    return [
+        # First, so that the file is read before the options whose values may be in it.
+        click.Option(["--config"], type=_Unparsed(), metavar="FILE", callback=_load_config,
+                     help="Read options from a TOML file."),
+        *map(_param, options()),
+        click.Option(["-h", "--help"], callback=show_help, help="Print this.", **EAGER),
+    ]  # fmt: skip
 
 
-def serve(config: str | None = None, **arguments: Any) -> int:
+def serve(**values: Any) -> int:
     """Run the server that the options, the environment and the file describe; return the exit code."""
-    from .._logging import setup_logging
-    from ._sources import resolve, stray_variables
+    from .._workers.logs import captured_stderr, setup_logging
 
     context = click.get_current_context()
     if context.args:
         raise click.UsageError(f"{show_value(context.args[0])}: unexpected argument")
-    given = {name: value for name, value in arguments.items() if value is not None}
-    resolved = resolve(given, os.environ, config)
-    setup_logging(resolved.config.log_level, resolved.config.log_format)
-    for line in stray_variables(os.environ):
+    given = GivenOptions(context)
+    if given.raw.get("log_format") == "json":
+        setup_logging("info", "json")  # for the errors of the other options
+    config = given.parse()
+    setup_logging(config.log_level, config.log_format)
+    context.with_resource(captured_stderr())
+    for line in misspelled_variables(os.environ):
         logging.getLogger("fastecho").warning(line)
 
-    from ..supervisor import run
+    from .._workers.supervisor import run
 
     try:
-        return run(resolved.config)
+        return run(config)
     except ConfigError as error:
-        raise resolved.explain(error) from None
+        raise given.explain(error) from None
 
 
 command = ServeCommand(
@@ -121,5 +144,5 @@ command = ServeCommand(
     help=_ABOUT,
     epilog=_NOTES,
     add_help_option=False,
-    context_settings={"allow_extra_args": True, "max_content_width": 80},
+    context_settings={"allow_extra_args": True, "max_content_width": 80, "auto_envvar_prefix": VARIABLE_PREFIX},
 )

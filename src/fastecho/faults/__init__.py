@@ -1,7 +1,7 @@
 """The language of faults: which connection x when x what becomes of it.
 
 Pure values and text: no sockets and no asyncio here, since the configuration is made of them. What carries
-them out is in `_faulty`; docs/faults.md describes them.
+them out is in `_injection`; docs/faults.md describes them.
 """
 
 from ._fault import Fault

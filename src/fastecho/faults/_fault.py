@@ -19,9 +19,9 @@ class Fault:
     `str()` gives the text form, which `parse_faults` reads (all but `where`). Offsets and sizes are bytes, times
     are seconds. What ends or stops a connection has at most one *trigger*, and without one acts at once:
 
-    - `after_out`: so many bytes have been sent to the peer;
-    - `after_in`: so many have been received from it;
-    - `on`: these bytes have been received, whatever the segmentation.
+    - `after_sent`: so many bytes have been sent to the peer;
+    - `after_received`: so many have been received from it;
+    - `on`: these bytes have been received, in any segmentation.
 
     Attributes:
         kind: the name of the function that made it.
@@ -29,7 +29,7 @@ class Fault:
         selectors: names and values, such as `("nth", 1)`; a connection must suit them all.
 
     Raises:
-        ValueError: an argument will not do; the line says what would.
+        ValueError: an argument is invalid; the message states what is accepted.
     """
 
     kind: str
@@ -37,59 +37,61 @@ class Fault:
     selectors: tuple[tuple[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "arguments", _kinds.settle(self.kind, self.arguments))
-        object.__setattr__(self, "selectors", _select.settle(self.selectors))
+        object.__setattr__(self, "arguments", _kinds.normalize(self.kind, self.arguments))
+        object.__setattr__(self, "selectors", _select.normalize(self.selectors))
 
     # What ends or stops a connection.
 
     @staticmethod
-    def reset(*, after_out: int | None = None, after_in: int | None = None, on: bytes | None = None) -> Fault:
-        """RST. With `after_out` exactly so many bytes can be read before it."""
-        return _make("reset", after_out=after_out, after_in=after_in, on=on)
+    def reset(*, after_sent: int | None = None, after_received: int | None = None, on: bytes | None = None) -> Fault:
+        """RST. With `after_sent` exactly so many bytes can be read before it."""
+        return _make("reset", after_sent=after_sent, after_received=after_received, on=on)
 
     @staticmethod
-    def close(*, after_out: int | None = None, after_in: int | None = None, on: bytes | None = None) -> Fault:
-        """A clean FIN, even while data of the client is unread; with `after_out` after exactly so many bytes."""
-        return _make("close", after_out=after_out, after_in=after_in, on=on)
+    def close(*, after_sent: int | None = None, after_received: int | None = None, on: bytes | None = None) -> Fault:
+        """A clean FIN, even while data of the client is unread; with `after_sent` after exactly so many bytes."""
+        return _make("close", after_sent=after_sent, after_received=after_received, on=on)
 
     @staticmethod
-    def abort(*, after_out: int | None = None, after_in: int | None = None, on: bytes | None = None) -> Fault:
-        """What a killed process does: the socket is closed as it is, nothing is waited for, and the kernel
-        chooses FIN or RST."""
-        return _make("abort", after_out=after_out, after_in=after_in, on=on)
+    def abort(*, after_sent: int | None = None, after_received: int | None = None, on: bytes | None = None) -> Fault:
+        """The socket is closed immediately, as when a process is killed; the kernel sends FIN or RST."""
+        return _make("abort", after_sent=after_sent, after_received=after_received, on=on)
 
     @staticmethod
-    def half_close(*, after_out: int | None = None, after_in: int | None = None, on: bytes | None = None) -> Fault:
+    def half_close(
+        *, after_sent: int | None = None, after_received: int | None = None, on: bytes | None = None
+    ) -> Fault:
         """FIN, and reading goes on until the peer's FIN."""
-        return _make("half_close", after_out=after_out, after_in=after_in, on=on)
+        return _make("half_close", after_sent=after_sent, after_received=after_received, on=on)
 
     @staticmethod
-    def stall(*, after_out: int | None = None, after_in: int | None = None, on: bytes | None = None) -> Fault:
+    def stall(*, after_sent: int | None = None, after_received: int | None = None, on: bytes | None = None) -> Fault:
         """Neither reads nor writes any more, and stays open."""
-        return _make("stall", after_out=after_out, after_in=after_in, on=on)
+        return _make("stall", after_sent=after_sent, after_received=after_received, on=on)
 
     @staticmethod
     def stop_reading(
-        window: int = 9216, *, after_out: int | None = None, after_in: int | None = None, on: bytes | None = None
+        window: int = 9216, *, after_sent: int | None = None, after_received: int | None = None, on: bytes | None = None
     ) -> Fault:
         """Reads no more; the socket's buffers are so small that the peer blocks after about `window` bytes."""
-        return _make("stop_reading", window=window, after_out=after_out, after_in=after_in, on=on)
+        return _make("stop_reading", window=window, after_sent=after_sent, after_received=after_received, on=on)
 
     # What becomes of the bytes that are sent to the peer. Offsets count the bytes of the echo.
 
     @staticmethod
     def latency(mean: float, jitter: float = 0.0) -> Fault:
-        """Each piece leaves `mean` +- `jitter` (uniform) later, in order."""
+        """Each piece, and the end, leaves `mean` +- `jitter` (uniform) later, in order. Throughput stays."""
         return _make("latency", mean=mean, jitter=jitter)
 
     @staticmethod
-    def rate(bytes_per_s: float, burst: int | None = None) -> Fault:
+    def bandwidth(bytes_per_s: float, burst: int | None = None) -> Fault:
         """A token bucket that holds `burst` bytes, by default a tenth of a second's worth."""
-        return _make("rate", bytes_per_s=bytes_per_s, burst=burst)
+        return _make("bandwidth", bytes_per_s=bytes_per_s, burst=burst)
 
     @staticmethod
-    def slice(sizes: int | Sequence[int], interval: float = 0.0) -> Fault:
-        """Pieces of these sizes in turn, each a send of its own, `interval` apart."""
+    def slice(sizes: int | Sequence[int], interval: float = 0.005) -> Fault:
+        """Pieces of these sizes in turn, each sent by itself, `interval` apart. Without an interval (0) the client
+        mostly finds several of them together."""
         return _make("slice", sizes=sizes, interval=interval)
 
     @staticmethod
@@ -176,12 +178,19 @@ class Fault:
     def _narrowed(self, name: str, value: object) -> Fault:
         return Fault(self.kind, self.arguments, (*self.selectors, (name, value)))
 
-    # For who carries it out.
+    # For fault injection.
 
     @property
     def needs_tls(self) -> bool:
         """Whether it means nothing without TLS."""
         return self.kind in _kinds.TLS_KINDS
+
+    @property
+    def needs_tcp(self) -> str:
+        """What it needs of TCP ("stop_reading(window) sets the TCP window"); empty where it suits a UNIX socket too."""
+        if self.kind == "stop_reading" and dict(self.arguments).get("window") is None:
+            return ""
+        return _kinds.TCP_NEEDS.get(self.kind, "")
 
     def get(self, name: str) -> Any:
         """The value of an argument, default included; `sizes` is always a tuple. Raises KeyError."""

@@ -1,7 +1,7 @@
-"""Which connections a fault takes: the selectors, and the draws behind `chance`.
+"""The connections that a fault is for: the selectors, and the random numbers of `chance`.
 
 A draw depends on nothing but its key - the seed, the arming, the connection's number and the purpose - so it is the
-same whatever else happens on the server, in which process, and in which order. Changing how it is made changes every
+same for any other activity of the server, in any process, and in any order. Changing how it is made changes every
 seeded test of every user: the tests pin it.
 """
 
@@ -27,6 +27,16 @@ def _chance(value: object) -> float:
 def _predicate(value: object) -> Callable[[object], object]:
     if not callable(value):
         raise ValueError("must be a function of the session")
+    import inspect  # 4 ms, for those faults only
+
+    if inspect.iscoroutinefunction(value):
+        raise ValueError("must not be a coroutine function: it is called while a connection is accepted")
+    try:
+        inspect.signature(value).bind(None)
+    except TypeError as error:
+        raise ValueError(f"must be a function of the session: {error}") from None
+    except ValueError:  # it is written in C, and does not say
+        pass
     return value
 
 
@@ -41,22 +51,22 @@ SELECTORS: Final[Mapping[str, tuple[str, Callable[[object], Any]]]] = {
 }
 
 
-def settle(selectors: Iterable[tuple[str, object]]) -> tuple[tuple[str, Any], ...]:
+def normalize(selectors: Iterable[tuple[str, object]]) -> tuple[tuple[str, Any], ...]:
     """The selectors, checked. Raises ValueError."""
-    settled: list[tuple[str, Any]] = []
+    normalized: list[tuple[str, Any]] = []
     for name, value in selectors:
         if name not in SELECTORS:
             raise ValueError(f"{show_line(str(name))}: no such selector")
         argument, check = SELECTORS[name]
         head = show_line(f"{name}({brief(value)})")
         # Two that differ never hold together, or (every, chance) do not mean what they seem to.
-        if name != "where" and name in dict(settled):
+        if name != "where" and name in dict(normalized):
             raise ValueError(f"{head}: {name} is given twice")
         try:
-            settled.append((name, check(value)))
+            normalized.append((name, check(value)))
         except ValueError as error:
             raise ValueError(f"{head}: {argument} {error}") from None
-    return tuple(settled)
+    return tuple(normalized)
 
 
 def holds(name: str, value: Any, number: int, seed: int, arming: int, session: object) -> bool:
@@ -74,7 +84,7 @@ def holds(name: str, value: Any, number: int, seed: int, arming: int, session: o
 
 
 def draw(purpose: str, seed: int, arming: int, number: int) -> int:
-    """64 bits that look random, and are the same for the same arguments everywhere and for ever."""
+    """64 pseudo-random bits, equal for equal arguments on each platform and in each version."""
     from hashlib import blake2b  # 1 ms, that a server without faults need not pay
 
     key = f"fastecho:{purpose}:{seed}:{arming}:{number}"
@@ -91,5 +101,5 @@ def stream(seed: int, arming: int, number: int) -> Random:
 def write(name: str, value: object) -> str:
     if name != "where":
         return f"{name}({write_value(value)})"
-    # Functions have no text form; their names tell people which one it was, and addresses do not.
+    # A function has no text form; its name identifies it, and its address does not.
     return f"where({getattr(value, '__name__', None) or f'<{type(value).__name__}>'})"

@@ -1,6 +1,6 @@
-"""Addresses that answer badly: one refuses every connection, one never says anything.
+"""Addresses that do not serve: one refuses every connection, the other never answers.
 
-Both belong to this process until the block ends, so that no other program can come to listen there.
+Both belong to this process until the block ends, so that no other program can listen there.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
+from ._blocks import both_ways
+
 __all__ = ["blackhole_address", "refused_address"]
 
 _FAMILIES = {"tcp": (socket.AF_INET, "127.0.0.1"), "tcp6": (socket.AF_INET6, "::1")}
@@ -20,12 +22,13 @@ _ANSWER_SECONDS = 1.0
 _MOST_SLOTS = 1024
 
 
+@both_ways
 @contextmanager
 def refused_address(family: str = "tcp") -> Iterator[tuple[str, int]]:
     """(host, port) where connections are refused, and go on being refused while the block lasts.
 
-    The port is bound and not listening. Without SO_REUSEADDR nobody else can bind it, and the kernel gives it to
-    no client, so that none connects to itself there.
+    The port is bound and not listening. Without SO_REUSEADDR no other socket can be bound to it, and the kernel gives
+    it to no client, so that none connects to itself there.
 
     Args:
         family: `tcp` (127.0.0.1) or `tcp6` (::1).
@@ -34,6 +37,7 @@ def refused_address(family: str = "tcp") -> Iterator[tuple[str, int]]:
         yield holder.getsockname()[:2]
 
 
+@both_ways
 @contextmanager
 def blackhole_address(family: str = "tcp") -> Iterator[tuple[str, int]]:
     """(host, port) where a SYN is never answered, so that `connect` runs into the client's own time-out.
@@ -63,8 +67,8 @@ def _bound(family: str) -> Iterator[socket.socket]:
 def _fill(listener: socket.socket, stack: ExitStack) -> None:
     """Take all the places in the queue of `listener`. The connections stay open as long as `stack`.
 
-    Linux keeps one place at a backlog of 0. Others keep more: there the first that is not answered tells. So it is
-    on Linux without SYN cookies, which answers nobody at a backlog of 0.
+    Linux keeps one place at a backlog of 0. Others keep more: there the first connection that is not answered shows
+    that the queue is full. So it is on Linux without SYN cookies, which answers no client at a backlog of 0.
     """
     for _ in range(_MOST_SLOTS):
         filler = stack.enter_context(socket.socket(listener.family, socket.SOCK_STREAM))

@@ -1,4 +1,4 @@
-"""Certificates for tests: made by trustme when they are first asked for, and gone when the process ends.
+"""Certificates for tests: made by trustme at first use, and removed when the process ends.
 
 Nothing is checked in, so nothing expires unnoticed, and nothing but a context of `client_context` trusts them.
 """
@@ -6,18 +6,17 @@ Nothing is checked in, so nothing expires unnoticed, and nothing but a context o
 from __future__ import annotations
 
 import atexit
+import contextlib
 import datetime
 import os
-import shutil
 import ssl
-import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import MissingExtraError
+from . import _files
 
 if TYPE_CHECKING:
     import trustme
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Certificate", "Certificates", "certificates"]
 
 _HOSTS = ("localhost", "127.0.0.1", "::1")
-_WRONG_HOST = "wrong-host.invalid"  # RFC 2606: never anybody's name
+_WRONG_HOST = "wrong-host.invalid"  # RFC 2606: never a real name
 _YEAR = datetime.timedelta(days=365)
 
 
@@ -36,7 +35,7 @@ class Certificate:
     Attributes:
         kind: `valid`, `expired`, `wrong_host`, `self_signed` or `client`.
         cert_path, key_path: the files.
-        ca_path: the authority that signed it; None when nobody did but itself.
+        ca_path: the authority that signed it; None if it is self-signed.
     """
 
     kind: str
@@ -59,14 +58,15 @@ class Certificates:
     def __init__(self, folder: str) -> None:
         import trustme
 
-        self._folder = Path(folder)
+        self._folder = folder
         self._lock = threading.RLock()
         self._made: dict[str, Certificate] = {}
         self._contexts: dict[bool, ssl.SSLContext] = {}
         self._ca: trustme.CA = trustme.CA(organization_name="fastecho tests")
-        self.ca_path = str(self._folder / "ca.pem")
+        self.ca_path = f"{folder}/ca.pem"
         """The authority's own certificate, for clients that want a file."""
-        self._ca.cert_pem.write_to_path(self.ca_path)
+        _files.write(self.ca_path, self._ca.cert_pem.bytes())
+        self._sign_itself = _signer()
 
     @property
     def valid(self) -> Certificate:
@@ -86,8 +86,8 @@ class Certificates:
 
     @property
     def self_signed(self) -> Certificate:
-        """For the same hosts as `valid`, signed by nobody that a client could know."""
-        return self._once("self_signed", _sign_itself, ca_path=None)
+        """For the same hosts as `valid`, self-signed."""
+        return self._once("self_signed", self._sign_itself, ca_path=None)
 
     @property
     def client(self) -> Certificate:
@@ -102,7 +102,7 @@ class Certificates:
         return made
 
     def client_context(self, with_certificate: bool = False) -> ssl.SSLContext:
-        """A client's context that trusts this authority and nobody else; `with_certificate` shows `client`.
+        """A client's context that trusts this authority only; `with_certificate` shows `client`.
 
         The same object each time, because making one costs more than a handshake: do not change it.
         """
@@ -128,45 +128,57 @@ class Certificates:
     def _once(self, kind: str, make: Callable[[], tuple[bytes, bytes]], ca_path: str | None) -> Certificate:
         with self._lock:
             if kind not in self._made:
-                cert, key = self._folder / f"{kind}.pem", self._folder / f"{kind}.key"
+                cert, key = f"{self._folder}/{kind}.pem", f"{self._folder}/{kind}.key"
                 for path, content in zip((cert, key), make(), strict=True):
-                    path.write_bytes(content)
-                self._made[kind] = Certificate(kind, str(cert), str(key), ca_path)
+                    _files.write(path, content)
+                self._made[kind] = Certificate(kind, cert, key, ca_path)
             return self._made[kind]
 
 
 KINDS = ("valid", "expired", "wrong_host", "self_signed", "client")
 
 
-def _sign_itself() -> tuple[bytes, bytes]:
-    """A certificate that is its own issuer, and the key. trustme signs with a CA only."""
+def _signer() -> Callable[[], tuple[bytes, bytes]]:
+    """Makes certificates that are their own issuers, and their keys. trustme signs with a CA only."""
     import ipaddress
 
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "fastecho self-signed")])
-    host, *addresses = _HOSTS
-    names = [x509.DNSName(host), *(x509.IPAddress(ipaddress.ip_address(each)) for each in addresses)]
-    now = datetime.datetime.now(datetime.timezone.utc)
-    certificate = (
-        x509.CertificateBuilder(issuer_name=name, subject_name=name, public_key=key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + _YEAR)
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    encoding, plain = serialization.Encoding.PEM, serialization.NoEncryption()
-    private = key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, plain)
-    return certificate.public_bytes(encoding), private
+    def sign_itself() -> tuple[bytes, bytes]:
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "fastecho self-signed")])
+        host, *addresses = _HOSTS
+        names = [x509.DNSName(host), *(x509.IPAddress(ipaddress.ip_address(each)) for each in addresses)]
+        now = datetime.datetime.now(datetime.timezone.utc)
+        certificate = (
+            x509.CertificateBuilder(issuer_name=name, subject_name=name, public_key=key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(days=1))
+            .not_valid_after(now + _YEAR)
+            .add_extension(x509.SubjectAlternativeName(names), critical=False)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .sign(key, hashes.SHA256())
+        )
+        encoding, plain = serialization.Encoding.PEM, serialization.NoEncryption()
+        private = key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, plain)
+        return certificate.public_bytes(encoding), private
+
+    return sign_itself
 
 
 _making = threading.Lock()
 _made: Certificates | None = None
+
+
+def load() -> None:
+    """Import what certificates are made with, if it is installed; beforehand, where modules that are imported later
+    would not stay (pyfakefs)."""
+    with contextlib.suppress(ImportError):
+        import trustme  # noqa: F401
+
+        _signer()
 
 
 def certificates() -> Certificates:
@@ -182,7 +194,7 @@ def certificates() -> Certificates:
                 import trustme  # noqa: F401
             except ImportError:
                 raise MissingExtraError("certificates need trustme: pip install 'fastecho[testing]'") from None
-            folder = tempfile.mkdtemp(prefix="fastecho-")
+            folder = _files.make_folder()
             atexit.register(_remove, folder, os.getpid())
             _made = Certificates(folder)
         return _made
@@ -191,4 +203,4 @@ def certificates() -> Certificates:
 def _remove(folder: str, owner: int) -> None:
     """At the end of the process that made it; a forked child that ends before leaves it alone."""
     if os.getpid() == owner:
-        shutil.rmtree(folder, ignore_errors=True)
+        _files.remove_folder(folder)

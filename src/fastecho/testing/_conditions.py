@@ -1,24 +1,23 @@
-"""What a test can wait for or assert, apart from how it waits.
+"""What a test can wait for or assert, independent of how it waits.
 
-A condition is looked at again after each event on the server. `check` gives the result once it holds, None while it may
-still come, and raises AssertionError when it cannot come any more. `late` is the error when time is up.
+A condition is checked after each event on the server. `check` returns the result when the condition holds, and None
+while it may still come to hold. It raises AssertionError when the condition can no longer hold. `late` makes the error
+for the end of the time.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import Generic, TypeVar
 
+from ._connection import ConnectionLog, client_name
 from ._difference import difference
-from ._notes import Notes, peer_name
-
-if TYPE_CHECKING:
-    from ._peer import Peer
 
 T = TypeVar("T")
 Wanted = int | bytes | Callable[[bytes], object]
-Which = Callable[[], Sequence["Notes"]]
+Logs = Callable[[], Sequence[ConnectionLog]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,44 +25,47 @@ class Condition(Generic[T]):
     check: Callable[[], T | None]
     late: Callable[[], BaseException]
     when_idle: bool = False
-    """Look only once nothing is under way: what is counted could still grow."""
+    """Check only when nothing is in flight: the count could still grow."""
 
 
-def connections(peer: Peer, which: Which, count: int) -> Condition[bool]:
-    if not isinstance(count, int):
-        raise TypeError(f"{count!r}: must be a number of connections")
+def connections(timeout: float, logs: Logs, count: int) -> Condition[bool]:
+    _check_count(count, "a number of connections")
 
     def late() -> BaseException:
-        made = _many(len(which()), "connection")
-        return TimeoutError(f"{made} within {peer.timeout:g} s, not {count}{_list(which())}")
+        made = _count(len(logs()), "connection")
+        return TimeoutError(f"{made} within {timeout:g} s, not {count}{_listed(logs())}")
 
-    return Condition(lambda: len(which()) >= count or None, late)
+    return Condition(lambda: len(logs()) >= count or None, late)
 
 
-def exactly(peer: Peer, which: Which, count: int) -> Condition[bool]:
-    if not isinstance(count, int):
-        raise TypeError(f"{count!r}: must be a number of connections")
+def exactly(timeout: float, logs: Logs, count: int) -> Condition[bool]:
+    _check_count(count, "a number of connections")
 
     def wrong() -> AssertionError:
         wanted = "none" if count == 0 else str(count)
-        return AssertionError(f"{_many(len(which()), 'connection')} made, expected {wanted}{_list(which())}")
+        return AssertionError(f"{_count(len(logs()), 'connection')} made, expected {wanted}{_listed(logs())}")
 
     def check() -> bool | None:
-        if len(which()) > count:
+        if len(logs()) > count:
             raise wrong()
-        return len(which()) == count or None
+        return len(logs()) == count or None
 
     return Condition(check, wrong)
 
 
-def received(peer: Peer, which: Which, wanted: Wanted) -> Condition[bytes]:
-    if isinstance(wanted, str):
-        raise TypeError(f"{wanted!r}: must be bytes, a number of bytes, or a function of bytes, not str")
+def received(timeout: float, logs: Logs, wanted: Wanted) -> Condition[bytes]:
+    if isinstance(wanted, (int, float)):
+        _check_count(wanted, "a number of bytes")
+    elif not isinstance(wanted, (bytes, bytearray, memoryview)) and not callable(wanted):
+        kind = type(wanted).__name__
+        raise TypeError(f"{wanted!r}: must be bytes, a number of bytes, or a function of bytes, not {kind}")
+    elif inspect.iscoroutinefunction(wanted):
+        raise TypeError(f"{_name(wanted)}: must be no coroutine function: it is called on the server's thread")
 
     def check() -> bytes | None:
         if isinstance(wanted, int):
-            return _received(which()) if _total(which()) >= wanted else None
-        data = _received(which())
+            return _received(logs()) if _total(logs()) >= wanted else None
+        data = _received(logs())
         holds = wanted in data if isinstance(wanted, (bytes, bytearray, memoryview)) else wanted(data)
         return data if holds else None
 
@@ -72,30 +74,31 @@ def received(peer: Peer, which: Which, wanted: Wanted) -> Condition[bytes]:
             what = f"{wanted} bytes"
         else:
             what = repr(wanted[:64]) if isinstance(wanted, bytes) else f"what {_name(wanted)} accepts"
-        more = _limit(which())
+        more = _limit_hint(logs())
         return TimeoutError(
-            f"{what} not received within {peer.timeout:g} s: {_total(which())} bytes came, "
-            f"ending in {_received(which())[-32:]!r}{more}{_list(which())}"
+            f"{what} not received within {timeout:g} s: {_total(logs())} bytes came, "
+            f"ending in {_received(logs())[-32:]!r}{more}{_listed(logs())}"
         )
 
     return Condition(check, late)
 
 
-def received_exactly(peer: Peer, which: Which, expected: bytes) -> Condition[bool]:
+def received_exactly(timeout: float, logs: Logs, expected: bytes) -> Condition[bool]:
     if not isinstance(expected, (bytes, bytearray, memoryview)):
         raise TypeError(f"{expected!r}: must be bytes, not {type(expected).__name__}")
     expected = bytes(expected)
 
     def wrong() -> AssertionError:
-        notes = which()
-        chunks = notes[0].record.chunks(0) if len(notes) == 1 else ()
-        return AssertionError(difference(expected, _received(notes), chunks, any(n.record.truncated for n in notes)))
+        found = logs()
+        chunks = found[0].record.chunks(0) if len(found) == 1 else ()
+        truncated = any(log.record.truncated for log in found)
+        return AssertionError(difference(expected, _received(found), chunks, truncated))
 
     def check() -> bool | None:
-        data = _received(which())
-        if _total(which()) > len(data):
+        data = _received(logs())
+        if _total(logs()) > len(data):
             raise AssertionError(
-                f"cannot compare: {_total(which())} bytes were received, and {len(data)} kept{_limit(which())}"
+                f"cannot compare: {_total(logs())} bytes were received, and {len(data)} kept{_limit_hint(logs())}"
             )
         if data == expected:
             return True
@@ -106,61 +109,73 @@ def received_exactly(peer: Peer, which: Which, expected: bytes) -> Condition[boo
     return Condition(check, wrong)
 
 
-def sent_in(peer: Peer, which: Which, chunks: int) -> Condition[bool]:
+def sent_in(timeout: float, logs: Logs, chunks: int) -> Condition[bool]:
+    _check_count(chunks, "a number of chunks")
+
     def check() -> bool:
-        sizes = [size for notes in which() for _, size, _ in notes.record.chunks(1)]
+        sizes = [size for log in logs() for _, size, _ in log.record.chunks(1)]
         if len(sizes) != chunks:
             shown = ", ".join(map(str, sizes[:16])) + (", …" if len(sizes) > 16 else "")
-            found = f"{_many(len(sizes), 'chunk')} ({shown} bytes)"
-            raise AssertionError(f"sent in {found}, expected {chunks}{_limit(which())}")
+            found = _count(len(sizes), "chunk") + (f" ({shown} bytes)" if sizes else "")
+            raise AssertionError(f"sent in {found}, expected {chunks}{_limit_hint(logs())}")
         return True
 
-    return Condition(check, lambda: TimeoutError(f"still sending after {peer.timeout:g} s"), when_idle=True)
+    return Condition(check, lambda: TimeoutError(f"still sending after {timeout:g} s"), when_idle=True)
 
 
-def all_closed(peer: Peer, which: Which, error: type[Exception] = TimeoutError) -> Condition[bool]:
-    def still_open() -> list[Notes]:
-        return [notes for notes in which() if notes.closed_at is None]
+def all_closed(timeout: float, logs: Logs, error: type[Exception] = TimeoutError) -> Condition[bool]:
+    def still_open() -> list[ConnectionLog]:
+        return [log for log in logs() if log.closed_at is None]
 
     def late() -> BaseException:
         found = still_open()
-        return error(f"{_many(len(found), 'connection')} still open after {peer.timeout:g} s{_list(found)}")
+        return error(f"{_count(len(found), 'connection')} still open after {timeout:g} s{_listed(found)}")
 
     return Condition(lambda: not still_open() or None, late)
 
 
-def idle(peer: Peer) -> Condition[bool]:
+def idle(timeout: float, logs: Logs) -> Condition[bool]:
     def late() -> BaseException:
-        busy = [notes for notes in peer.notes if notes.closed_at is None]
-        return TimeoutError(f"not idle within {peer.timeout:g} s{_list(busy)}")
+        busy = [log for log in logs() if log.closed_at is None]
+        return TimeoutError(f"not idle within {timeout:g} s{_listed(busy)}")
 
     return Condition(lambda: True, late, when_idle=True)
 
 
-def waits_for(notes: Notes) -> str:
-    """One line for a connection that is still open: who it is, what went over it, whose turn it is."""
-    turn = "its client has sent FIN" if notes.half_closed_at is not None else "its client has not closed it"
-    if notes.due:
-        turn = f"its client has not taken {notes.due} bytes that are due to it"
-    return f"{_went(notes)}; {turn}"
+def describe_open(log: ConnectionLog) -> str:
+    """One line for a connection that is still open: its client, the bytes of both directions, and what is
+    outstanding."""
+    outstanding = "its client has sent FIN"
+    if log.half_closed_at is None:
+        outstanding = "its client has not closed it"
+    if log.due:
+        outstanding = f"its client has not taken {log.due} bytes that are due to it"
+    return f"{_describe(log)}; {outstanding}"
 
 
-def _total(which: Sequence[Notes]) -> int:
-    return sum(notes.record.total(0) for notes in which)
+def _check_count(value: object, what: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{value!r}: must be {what}, not {type(value).__name__}")
+    if value < 0:
+        raise ValueError(f"{value}: must be {what}, 0 or more")
 
 
-def _received(which: Sequence[Notes]) -> bytes:
-    return b"".join([notes.record.data(0) for notes in which])
+def _total(logs: Sequence[ConnectionLog]) -> int:
+    return sum(log.record.total(0) for log in logs)
 
 
-def _limit(which: Sequence[Notes]) -> str:
-    if not any(notes.record.truncated for notes in which):
+def _received(logs: Sequence[ConnectionLog]) -> bytes:
+    return b"".join([log.record.data(0) for log in logs])
+
+
+def _limit_hint(logs: Sequence[ConnectionLog]) -> str:
+    if not any(log.record.truncated for log in logs):
         return ""
-    kept = f"the first {which[0].record.limit} bytes of a connection"
+    kept = f"the first {logs[0].record.limit} bytes of a connection"
     return f" (record_limit keeps {kept}; fastecho_record_limit in pytest's ini file)"
 
 
-def _many(count: int, noun: str) -> str:
+def _count(count: int, noun: str) -> str:
     return f"{count or 'no'} {noun}{'' if count == 1 else 's'}"
 
 
@@ -168,15 +183,17 @@ def _name(wanted: object) -> str:
     return str(getattr(wanted, "__name__", wanted))
 
 
-def _list(which: Sequence[Notes]) -> str:
-    shown = "".join(f"\n  {waits_for(notes) if notes.closed_at is None else _ended(notes)}" for notes in which[:10])
-    return shown + (f"\n  and {len(which) - 10} more" if len(which) > 10 else "")
+def _listed(logs: Sequence[ConnectionLog]) -> str:
+    lines = [describe_open(log) if log.closed_at is None else _describe_closed(log) for log in logs[:10]]
+    if len(logs) > 10:
+        lines.append(f"and {len(logs) - 10} more")
+    return "".join(f"\n  {line}" for line in lines)
 
 
-def _ended(notes: Notes) -> str:
-    return f"{_went(notes)}; closed: {notes.cause}"
+def _describe_closed(log: ConnectionLog) -> str:
+    return f"{_describe(log)}; closed: {log.cause}"
 
 
-def _went(notes: Notes) -> str:
-    went = f"{notes.record.total(0)} B in, {notes.record.total(1)} B out"
-    return f"connection {notes.index} of {peer_name(notes.name)}: {went}"
+def _describe(log: ConnectionLog) -> str:
+    bytes_both = f"{log.record.total(0)} B in, {log.record.total(1)} B out"
+    return f"connection {log.index} of {client_name(log.client)}: {bytes_both}"

@@ -1,30 +1,35 @@
-"""Where two byte strings differ, for the message of a failed assertion: short, however long they are."""
+"""The message of a failed `assert_received`: where two byte strings differ first. It stays short for long strings.
+
+difflib compares the rows of a hex dump around the first difference. (For whole strings its time is quadratic.)
+"""
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 
 __all__ = ["difference"]
 
 _ROW = 16
-_ROWS_BEFORE, _ROWS_AFTER = 1, 2
+_ROWS_BEFORE, _ROWS = 1, 4
 Pieces = Sequence[tuple[int, int, float]]
 """Offset, size and time of each read, or of each send."""
 
 
 def difference(expected: bytes, got: bytes, chunks: Pieces = (), truncated: bool = False) -> str:
-    """Say where `got` first differs from `expected`; empty when it does not.
+    """Where `got` first differs from `expected`, as text; empty if it does not.
 
     Args:
-        chunks: how `got` came, in order of their offsets.
-        truncated: more than `got` came, and was not recorded.
+        chunks: the reads that brought `got`, in order.
+        truncated: more bytes than `got` were received, and were not recorded.
     """
     at = _first_difference(expected, got)
     if at == len(expected) == len(got) and not truncated:
         return ""
     lines = [_headline(expected, got, at, truncated)]
     if at < max(len(expected), len(got)):
-        lines += ["  expected:", *_dump(expected, at), "  got:", *_dump(got, at)]
+        lines.append("  - expected, + received:")
+        lines += [f"  {line.rstrip()}" for line in difflib.ndiff(_rows(expected, at), _rows(got, at))]
     near = _near(chunks, at)
     if near:
         lines.append(near)
@@ -32,7 +37,7 @@ def difference(expected: bytes, got: bytes, chunks: Pieces = (), truncated: bool
 
 
 def _first_difference(one: bytes, other: bytes) -> int:
-    """The length of the common beginning; by halves, because slices compare a thousand times as fast as a loop."""
+    """The length of the common prefix, by bisection: comparing slices is a thousand times as fast as a loop."""
     low, high = 0, min(len(one), len(other))
     while low < high:
         middle = (low + high + 1) // 2
@@ -69,22 +74,15 @@ def _bytes(count: int) -> str:
     return f"{count:,} byte{'' if count == 1 else 's'}"
 
 
-def _dump(data: bytes, at: int) -> list[str]:
-    """The rows around `at`, and a mark under it."""
-    if not data:
-        return ["    (nothing)"]
-    first = max(at // _ROW - _ROWS_BEFORE, 0)
-    last = at // _ROW + _ROWS_AFTER
-    lines = []
-    for row in range(first, last + 1):
-        piece = data[row * _ROW : (row + 1) * _ROW]
-        if piece:
-            text = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in piece)
-            lines.append(f"    {row * _ROW:08x}  {piece.hex(' '):<{3 * _ROW - 1}}  |{text}|")
-        if row == at // _ROW:
-            end = "" if at < len(data) else f" ends here, after {_bytes(len(data))}"
-            lines.append(f"    {'':8}  {'   ' * (at % _ROW)}^^{end}")
-    return lines
+def _rows(data: bytes, at: int) -> list[str]:
+    """A hex dump of the rows around `at`."""
+    first = max(at // _ROW - _ROWS_BEFORE, 0) * _ROW
+    rows = []
+    for offset in range(first, min(first + _ROWS * _ROW, len(data)), _ROW):
+        piece = data[offset : offset + _ROW]
+        text = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in piece)
+        rows.append(f"{offset:08x}  {piece.hex(' '):<{3 * _ROW - 1}}  |{text}|")
+    return rows
 
 
 def _near(chunks: Pieces, at: int) -> str:

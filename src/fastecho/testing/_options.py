@@ -1,21 +1,18 @@
-"""From what a test asks for to a `ServerConfig`, and the seed of a test."""
+"""The options of `echo_server`: checked, and made into a `ServerConfig`; and the seed of a test."""
 
 from __future__ import annotations
 
-import copy
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
-from functools import lru_cache
 from typing import Any
 
-from ..config import ServerConfig, options
+from ..config import ServerConfig, check_transport, options
 from ..errors import ConfigError
 from ._reply import Reply, check_reply
 
-__all__ = ["Leak", "Options", "derive_seed"]
+__all__ = ["Options", "check", "check_seconds", "derive_seed"]
 
-Leak = str
 _FAMILIES = {"tcp": "127.0.0.1", "tcp6": "::1", "dual": "127.0.0.1,::1", "unix": ""}
 _LEAKS = ("ignore", "warn", "error")
 _DEFAULTS: dict[str, Any] = {"port": 0, "terminator": None, "buffers": 8}
@@ -23,9 +20,10 @@ _DEFAULTS: dict[str, Any] = {"port": 0, "terminator": None, "buffers": 8}
 _NOT_HERE = {
     "workers": "the fixture serves inside this process",
     "ready_fd": "the address is there when the server is",
+    "exit_fd": "the server ends with its test",
     "stats": "server.stats is a snapshot",
-    "log_level": "logging belongs to whoever configures it in this process",
-    "log_format": "logging belongs to whoever configures it in this process",
+    "log_level": "the program configures logging",
+    "log_format": "the program configures logging",
     "busy_poll": "a spinning loop would take the interpreter from the test",
 }
 
@@ -38,7 +36,7 @@ def derive_seed(base: int, nodeid: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What `echo_server` was asked for, checked."""
+    """The options of `echo_server`, checked."""
 
     config: ServerConfig
     reply: Reply
@@ -46,12 +44,12 @@ class Options:
     timeout: float
     teardown_timeout: float
     record_limit: int
-    leak: Leak
+    leak: str
     needs_folder: bool
-    """Of its own, for a UNIX socket."""
+    """A UNIX socket without a path: the server makes a folder for it."""
 
 
-def settle(
+def check(
     config: ServerConfig | None,
     more: dict[str, Any],
     family: str,
@@ -63,14 +61,15 @@ def settle(
     record_limit: int,
     leak: str,
 ) -> Options:
-    """Raises ConfigError for what will not do."""
-    if family not in _FAMILIES:
+    """The options of `echo_server`, checked. Raises ConfigError or TypeError."""
+    if config is not None and not isinstance(config, ServerConfig):
+        raise ConfigError("config", config, "must be a ServerConfig; options such as family= are given by their names")
+    if not isinstance(family, str) or family not in _FAMILIES:
         raise ConfigError("family", family, f"must be {', '.join(list(_FAMILIES)[:-1])} or unix")
-    if leak not in _LEAKS:
+    if not isinstance(leak, str) or leak not in _LEAKS:
         raise ConfigError("leak", leak, "must be ignore, warn or error")
     for name, value in (("timeout", timeout), ("teardown_timeout", teardown_timeout)):
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 86400:
-            raise ConfigError(name, value, "must be a number of seconds above 0")
+        check_seconds(name, value)
     if isinstance(record_limit, bool) or not isinstance(record_limit, int) or not 0 <= record_limit <= 1 << 40:
         raise ConfigError("record_limit", record_limit, "must be a number of bytes between 0 and 1 TiB")
     beside = "config" if config is not None else next((name for name in ("host", "unix") if name in more), None)
@@ -83,17 +82,23 @@ def settle(
     if config is not None:
         if given:
             raise TypeError(f"give either config or options, not both: {', '.join(given)}")
-        config = replace(config, workers=1, ready_fd=None, stats=None, busy_poll=None)
+        config = replace(config, workers=1, ready_fd=None, exit_fd=None, stats=None, busy_poll=None)
     else:
         _check_here(given)
         if family in ("tcp6", "dual"):
             given.setdefault("host", _FAMILIES[family])
-        config = _config(given)
+        config = ServerConfig(**{**_DEFAULTS, **given})
     if isinstance(faults, str) or not isinstance(faults, Iterable):
         faults = (faults,)
     if faults:
         config = replace(config, fault=(*config.fault, *faults))
+    check_transport(config.fault, tls=config.tls_cert is not None, unix=needs_folder or config.unix is not None)
     return Options(config, reply, config.fault, timeout, teardown_timeout, record_limit, leak, needs_folder)
+
+
+def check_seconds(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 86400:
+        raise ConfigError(name, value, "must be a number of seconds above 0")
 
 
 def _check_names(given: dict[str, Any]) -> None:
@@ -112,28 +117,6 @@ def _check_here(given: dict[str, Any]) -> None:
         name = option.name
         if name in _NOT_HERE and name in given and given[name] != option.default:
             raise ConfigError(name, given[name], f"must be left out here: {_NOT_HERE[name]}")
-
-
-def _config(given: dict[str, Any]) -> ServerConfig:
-    rest = {name: value for name, value in given.items() if name != "seed"}
-    try:
-        config = _cached(tuple((name, value, type(value)) for name, value in rest.items()))
-    except TypeError:  # something that cannot be a key; ServerConfig says what is wrong with it
-        return ServerConfig(**{**_DEFAULTS, **given})
-    return _with_seed(config, given["seed"]) if "seed" in given else config
-
-
-def _with_seed(config: ServerConfig, seed: Any) -> ServerConfig:
-    """Each test has a seed of its own, and 26 other options which have been checked already."""
-    (option,) = (option for option in options() if option.name == "seed")
-    copied = copy.copy(config)
-    object.__setattr__(copied, "seed", option.check(seed))
-    return copied
-
-
-@lru_cache(maxsize=64)
-def _cached(given: tuple[tuple[str, Any, type], ...]) -> ServerConfig:
-    return ServerConfig(**{**_DEFAULTS, **{name: value for name, value, _ in given}})
 
 
 def _tls_options(tls: Any) -> dict[str, Any]:

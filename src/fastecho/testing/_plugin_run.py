@@ -1,8 +1,10 @@
-"""What one test has of the plugin: its settings, its marker, its servers."""
+"""What the plugin keeps of a test: settings, marker, servers; and the section `fastecho` of its report."""
 
 from __future__ import annotations
 
 import inspect
+import os
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -10,19 +12,23 @@ from typing import Any
 
 import pytest
 
-from .._parse import Choice, Integer, Kind, Seconds, Size
+from .._options.types import Choice, Integer, OptionType, Seconds, Size
 from ..config import ServerConfig
 from ..config import options as config_options
 from ..errors import FastechoError
+from ._async import AsyncServer, async_echo_server
+from ._connection import Event
 from ._options import derive_seed
-from ._server import AsyncServer, Server, aecho_server, echo_server
+from ._sync import Server, echo_server
 
-__all__ = ["Run", "fail_plainly", "node_id", "session_server"]
+__all__ = ["Run", "fail_plainly", "node_id", "section", "session_server"]
 
 AnyServer = Server | AsyncServer
 
+_FIRST_LINES, _LAST_LINES = 40, 160
 _SECONDS = Seconds(0.001, 86400.0)
 _DEFAULTS = pytest.StashKey[dict[str, Any]]()
+_OF_THE_TEST = (AssertionError, RuntimeError, TimeoutError)
 _OWN_OPTIONS = ("expect_connections", "must_fire")
 
 
@@ -59,16 +65,16 @@ def _read_defaults(config: pytest.Config) -> dict[str, Any]:
     }
 
 
-def _ini(config: pytest.Config, name: str, kind: Kind) -> Any:
+def _ini(config: pytest.Config, name: str, type: OptionType) -> Any:
     text = str(config.getini(name)).strip()
     try:
-        return kind.accept(kind.read(text))
+        return type.validate(type.parse(text))
     except ValueError as error:
         raise ValueError(f"ini option {name} {text!r}: {error}") from None
 
 
 def node_id(item: pytest.Item) -> str:
-    """The node id, the same whoever runs it: xdist adds the group to it with --dist loadgroup."""
+    """The node id without the group that xdist adds with --dist loadgroup."""
     if item.config.getoption("loadgroup", False) and item.get_closest_marker("xdist_group"):
         return item.nodeid.rpartition("@")[0] or item.nodeid
     return item.nodeid
@@ -76,7 +82,7 @@ def node_id(item: pytest.Item) -> str:
 
 @dataclass(frozen=True)
 class Marker:
-    """The `fastecho` markers of a test as one: what stands closer to it goes before what stands farther."""
+    """The `fastecho` markers of a test as one: a marker of the test overrides one of its class or module."""
 
     options: dict[str, Any]
     expect_connections: int | None
@@ -132,16 +138,16 @@ class Run:
             yield server
 
     @contextmanager
-    def marked_aserver(self) -> Iterator[AsyncServer]:
+    def marked_async_server(self) -> Iterator[AsyncServer]:
         """The same, for asyncio."""
         with fail_plainly("@pytest.mark.fastecho"):
-            server = aecho_server(**self._options(self._marker.options)).start_here()
-        with self._kept("fastecho_aserver", server):
+            server = async_echo_server(**self._options(self._marker.options)).start_blocking()
+        with self._kept("fastecho_async_server", server):
             yield server
 
     @contextmanager
     def factory(self) -> Iterator[Callable[..., Server]]:
-        """What the marker says holds for these servers, unless they are told otherwise."""
+        """The options of the marker are the defaults of these servers."""
         marked = dict(self._marker.options)
         with ExitStack() as ending:
 
@@ -155,22 +161,25 @@ class Run:
 
             yield make
 
-    def complaint(self) -> str:
-        """What the test promised and did not keep; empty when there is nothing."""
-        broken = []
+    def failure(self) -> BaseException | None:
+        """What the test must_be_awaited and did not keep, and what failed where it did not see it."""
+        broken: list[str] = []
         for _, server in self.servers:
             try:
                 server.check_failures()
+                server.check_unused()
                 if self._marker.must_fire:
                     _check_fired(server)
-            except (AssertionError, RuntimeError, TimeoutError) as error:
-                broken.append(str(error))
+            except Exception as error:
+                broken.append(str(error) if isinstance(error, _OF_THE_TEST) else f"{type(error).__name__}: {error}")
+            except BaseException as error:  # pytest.fail() or pytest.skip() in a reply
+                return error
         if self._marker.expect_connections is not None and not broken:
             broken += self._unexpected(self._marker.expect_connections)
-        return "\n".join(broken)
+        return pytest.fail.Exception("\n".join(broken), pytrace=False) if broken else None
 
     def _unexpected(self, expected: int) -> Iterator[str]:
-        """Nothing is waited for: the test has ended, and whoever has connected is counted."""
+        """Count the connections at the end of the test, without waiting."""
         made = [session for _, server in self.servers for session in server.connections]
         if len(made) != expected:
             listed = "".join(f"\n  {session!r}" for session in made[:10])
@@ -199,17 +208,14 @@ class Run:
 
 def _stop(name: str, server: AnyServer) -> None:
     with fail_plainly(f"{name} {server.url}"):
-        if isinstance(server, AsyncServer):
-            server.stop_here()
-        else:
-            server.stop()
+        server._fixture.stop(server.teardown_timeout)
 
 
 def _check_fired(server: AnyServer) -> None:
     try:
         server.check_fired()
     except AssertionError:
-        server.settle()  # what a client has sent may not have been read yet
+        server.read_pending()  # what a client has sent may not have been read yet
         server.check_fired()
 
 
@@ -222,3 +228,50 @@ def session_server(config: pytest.Config) -> Iterator[Server]:
         yield server
     finally:
         _stop("fastecho_session_server", server)
+
+
+def section(item: pytest.Item, run: Run | None, shared: Server | None, began: float) -> str:
+    """The section of the report of a test: a line an event, and the command that replays the test.
+
+    Empty for a test that has not used fastecho.
+
+    Args:
+        shared: the server of the session, whose events count from `began` (monotonic seconds).
+    """
+    lines: list[str] = []
+    for name, server in run.servers if run else ():
+        lines += _of_server(name, server, _events(server), began)
+    if shared is not None:
+        events = [event for event in _events(shared) if event.time >= began]
+        if events or "fastecho_session_server" in getattr(item, "fixturenames", ()):
+            lines += _of_server("fastecho_session_server", shared, events, began)
+    if not lines:
+        return ""
+    lines.append(f"replay: pytest {shlex.quote(_from_here(item))} --fastecho-seed={base_seed(item.config)}")
+    return "\n".join(lines)
+
+
+def _from_here(item: pytest.Item) -> str:
+    """The node id as pytest wants it in the folder where it was started: its own ids begin at the root folder."""
+    path, colons, rest = node_id(item).partition("::")
+    config = item.config
+    return os.path.relpath(config.rootpath / path, config.invocation_params.dir) + colons + rest
+
+
+def _events(server: AnyServer) -> list[Event]:
+    try:
+        return server.events()
+    except Exception:  # a server that is held up must not cost the report of the test that held it up
+        return []
+
+
+def _of_server(name: str, server: AnyServer, events: list[Event], began: float) -> Iterator[str]:
+    yield f"{name} at {server.url}, seed {server.seed}"
+    if not events:
+        yield "  nothing happened"
+    left_out = len(events) - _FIRST_LINES - _LAST_LINES
+    for index, event in enumerate(events):
+        if left_out > 0 and index == _FIRST_LINES:
+            yield f"  … {left_out:,} events left out …"
+        if left_out <= 0 or not _FIRST_LINES <= index < _FIRST_LINES + left_out:
+            yield f"  {event.line(began)}"

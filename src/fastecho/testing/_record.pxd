@@ -1,13 +1,13 @@
-"""What the fixture keeps of a connection, and the session that keeps it.
+"""Recordings, and the session that makes them.
 
-    Record      both directions of one connection: bytes up to a limit, chunks, totals; one for either kind of session
-    Watch       who waits for something to happen on a server; told after each event, free while nobody waits
-    RecordingSession    an EchoSession that records, answers as it is told, and can be steered
+    Record              both directions of one connection: bytes up to a limit, chunks, totals
+    Watch               the waits of a server: called after each event, free while no test waits
+    RecordingSession    an EchoSession that records, answers as its ReplyMode says, and can be controlled by a test
 """
 
 from libc.stdint cimport uint64_t
 
-from .._session cimport EchoSession, SessionGroup
+from .._session cimport EchoSession, Sessions
 
 
 cdef struct Cut:                    # one read, or one send
@@ -39,24 +39,25 @@ cdef class Record:
     cdef readonly size_t limit
 
     cdef int add(self, int direction, const unsigned char* data, Py_ssize_t size) except -1
-    cdef int keep(self, Stream* stream, const unsigned char* data, Py_ssize_t size) except -1
+    cdef int store(self, Stream* stream, const unsigned char* data, Py_ssize_t size) except -1
+
+
+cdef class ReplyMode:
+    """One object for all sessions of a server, so that a new `reply` holds for open connections too."""
+    cdef public bint echoes         # else the log is asked for the answer
 
 
 cdef class RecordingSession(EchoSession):
     cdef Record record
-    cdef object view                # the Session that users see: told of made, peer_closed, failed, closed
-    cdef list early                 # what a test wants of it before it begins; None once it has begun
-    cdef list stash                 # read although paused
-    cdef bytes banner               # the greeting that was in force when it was accepted
-    cdef bint held                  # a test has paused its reading
-    cdef bint half                  # a test has had the FIN sent: reads on without a bound
+    cdef object log                 # the ConnectionLog: notified of secured, peer_closed, failed, closed
+    cdef ReplyMode reply_mode
+    cdef list early                 # calls of a test before connection_made; None afterwards
+    cdef list stash                 # read in spite of a pause
+    cdef bytes greeting             # as of the accept
+    cdef bint held                  # a test has paused reading
+    cdef bint half                  # a test has had the FIN sent: reads on without a time-out
 
     cdef int answer(self, const unsigned char* data, Py_ssize_t size) except -1
     cdef int push(self, bytes data) except -1
     cdef int begin_open(self) except -1
     cdef int unhold(self) except -1
-
-
-cdef class RecordingGroup(SessionGroup):
-    cdef bint echoes                # else the view is asked for the answer
-    cdef bytes banner

@@ -1,14 +1,14 @@
-"""Recordings, and the session that makes them. The plain session knows nothing of it."""
+"""Recordings, and the session that makes them."""
 
 from collections.abc import Callable
 from typing import Protocol
 
 from typing_extensions import Buffer, Self, disjoint_base
 
-from .._session import EchoSession, SessionGroup
+from .._session import EchoSession, Sessions
 
-class _View(Protocol):
-    """Who is told what becomes of a connection; on the loop's thread."""
+class _Log(Protocol):
+    """Notified of what happens on a connection; on the loop's thread."""
 
     def answer(self, data: bytes) -> bytes: ...
     def secured(self, version: str) -> None: ...
@@ -18,13 +18,13 @@ class _View(Protocol):
 
 @disjoint_base
 class Watch:
-    """Who waits for something to happen on a server. Free while nobody does."""
+    """The waits of a server: their callbacks are called after each event. Free while no test waits."""
 
     def add(self, wake: Callable[[], object], /) -> None:
         """Call `wake` after each event, on the loop's thread."""
     def remove(self, wake: Callable[[], object], /) -> None: ...
-    def tell(self) -> None:
-        """Something has happened."""
+    def notify_all(self) -> None:
+        """Call them: something has happened."""
 
 @disjoint_base
 class Record:
@@ -35,7 +35,7 @@ class Record:
     def limit(self) -> int: ...
     @property
     def truncated(self) -> bool:
-        """Whether more went by than was kept."""
+        """Whether there were more bytes than `limit` keeps."""
     def received(self, data: Buffer, /) -> None: ...
     def sent(self, data: Buffer, /) -> None: ...
     def data(self, direction: int, /) -> bytes: ...
@@ -45,11 +45,12 @@ class Record:
 
 @disjoint_base
 class RecordingSession(EchoSession):
-    """An `EchoSession` that records, answers as its group is told, and can be steered."""
+    """An `EchoSession` that records, answers as its `ReplyMode` says, and can be controlled by a test."""
 
 @disjoint_base
 class Steering:
-    """A hand on a RecordingSession, under the names that a FaultySession has for it too. On the loop's thread only."""
+    """Controls a RecordingSession for a test, with the methods that a FaultySession has too. On the loop's thread
+    only."""
 
     def __init__(self, session: RecordingSession, /) -> None: ...
     def push(self, data: bytes, /) -> None: ...
@@ -57,19 +58,25 @@ class Steering:
     def resume(self) -> None: ...
     def reset(self) -> None: ...
     def end(self) -> None:
-        """`finish`, but a half-close of before goes on without a bound."""
+        """`finish`, except that a `shutdown_write` before it still reads on without a time-out."""
     def finish(self) -> None: ...
     def shutdown_write(self) -> None: ...
     def due(self) -> int:
-        """Bytes that the client's side has not acknowledged."""
+        """Bytes that the client has not acknowledged."""
     def idle(self) -> bool:
-        """Nothing is under way: neither to the peer nor, unless reading is paused, from it."""
+        """Whether nothing is in flight: neither to the client nor, unless reading is paused, from it."""
+    def reads(self) -> bool:
+        """Whether bytes and FIN of the client are read as they arrive."""
 
 @disjoint_base
-class RecordingGroup(SessionGroup):
-    """The group whose members are `RecordingSession`s."""
+class ReplyMode:
+    """Whether the recording sessions of a server echo, or ask their log for the answer. One object for all of them."""
 
-    def answer_with(self, echoes: bool, banner: bytes, /) -> None:
-        """Echo what is received from now on, or answer as each one's view says; greet with `banner`."""
-    def recorded(self, record: Record, view: _View, /) -> RecordingSession:
-        """A session that records into `record`."""
+    def __new__(cls, echoes: bool, /) -> Self: ...
+
+    echoes: bool
+
+def recording_session(
+    registry: Sessions, record: Record, log: _Log, reply_mode: ReplyMode, greeting: bytes
+) -> RecordingSession:
+    """A session of `registry` that records into `record`, and sends `greeting` first."""

@@ -1,14 +1,15 @@
 # cython: always_allow_keywords=False
-"""Recordings, and the session that makes them. The plain session knows nothing of it."""
+"""Recordings, and the session that makes them."""
 
 from libc.errno cimport errno
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy
 
-from .._buffer cimport Slot
+from .._buffer cimport Buffer
+from .._counters cimport END_ERROR, END_FAULT, END_TERMINATOR
 from .._scan cimport scan
 from .._session cimport (
-    CLOSING, ERROR, FAULT, LINGERING, OPEN, PARKED, TERMINATOR, EchoSession, SessionGroup, take_in,
+    CLOSING, LINGERING, OPEN, EchoSession, Sessions, receive,
 )
 from .._sys cimport FE_SEND_FLAGS, fe_monotonic, fe_readable, fe_would_block, send
 
@@ -29,7 +30,7 @@ cdef class Watch:
         self.wakers.remove(wake)
         self.waiting -= 1
 
-    def tell(self):
+    def notify_all(self):
         self.notify()
 
     cdef int notify(self) except -1:
@@ -54,13 +55,13 @@ cdef class Record:
         if size <= 0:
             return 0
         if stream.length < self.limit:
-            self.keep(stream, data, min(size, <Py_ssize_t>(self.limit - stream.length)))
+            self.store(stream, data, min(size, <Py_ssize_t>(self.limit - stream.length)))
         stream.total += size
         if self.watch.waiting:
             self.watch.notify()
         return 0
 
-    cdef int keep(self, Stream* stream, const unsigned char* data, Py_ssize_t size) except -1:
+    cdef int store(self, Stream* stream, const unsigned char* data, Py_ssize_t size) except -1:
         cdef void* grown
         cdef size_t room
         if stream.length + size > stream.room:
@@ -108,129 +109,121 @@ cdef class Record:
 
 cdef class RecordingSession(EchoSession):
     def buffer_updated(self, Py_ssize_t nbytes):
-        take_in(self, nbytes)
+        receive(self, nbytes)
 
-    cdef int process(self, Slot* slot, Py_ssize_t size) except -1:
+    cdef int process(self, Buffer* buffer, Py_ssize_t size) except -1:
         cdef uint64_t before = self.sent
-        if self.state == PARKED:        # comes again when there is room
-            return EchoSession.process(self, slot, size)
         if self.early is not None and self.state == OPEN:
             self.begin_open()
-        if self.held:                   # paused in connection_made: uvloop reads once before that takes effect
-            self.stash.append(slot.data[:size])
-            return self.pause()
-        self.record.add(IN, slot.data, size)
-        if self.state == OPEN and not (<RecordingGroup>self.group).echoes:
-            return self.answer(slot.data, size)
-        EchoSession.process(self, slot, size)
-        return self.record.add(OUT, slot.data, self.sent - before)
+        if self.held:                   # paused in connection_made: uvloop reads once more before the pause takes effect
+            self.stash.append(buffer.data[:size])
+            return self.pause_reading()
+        self.record.add(IN, buffer.data, size)
+        if self.state == OPEN and not self.reply_mode.echoes:
+            return self.answer(buffer.data, size)
+        EchoSession.process(self, buffer, size)
+        return self.record.add(OUT, buffer.data, self.sent - before)
 
     cdef int answer(self, const unsigned char* data, Py_ssize_t size) except -1:
-        cdef Py_ssize_t due = scan(self.shared.pattern, &self.scan_state, data, size)
+        cdef Py_ssize_t due = scan(self.context.pattern, &self.scan_state, data, size)
         cdef bint ended = due >= 0
         if not ended:
             due = size
         try:
-            self.push(self.view.answer(data[:due]))
+            self.push(self.log.answer(data[:due]))
         except BaseException as error:  # of the test's own code
-            self.view.failed(error)
-            return self.reset(ERROR)
+            self.log.failed(error)
+            return self.reset(END_ERROR)
         if self.state != OPEN:
             return 0
         if ended:
-            self.shared.count.bytes_discarded += size - due
-            return self.finish(TERMINATOR)
-        if size == self.shared.buffer_size and not self.queued:
+            self.context.counters.bytes_discarded += size - due
+            return self.finish(END_TERMINATOR)
+        if size == self.context.buffer_size and not self.queued:
             return self.yield_share()
         self.full = 0
         return 0
 
     cdef int push(self, bytes data) except -1:
-        """What is no echo: sent at once where that may be, else through the transport."""
+        """Send `data` at once if nothing is queued, else through the transport."""
         cdef Py_ssize_t size = len(data), sent = 0
         if size == 0:
             return 0
-        if self.shared.direct and not self.queued:
+        if self.context.direct and not self.queued:
             sent = send(self.fd, <const char*>data, size, FE_SEND_FLAGS)
             if sent < 0:
                 if not fe_would_block(errno):
-                    return self.broken(errno)
+                    return self.send_failed(errno)
                 sent = 0
         self.sent += size
-        self.shared.count.bytes_out += sent
+        self.context.counters.bytes_out += sent
         self.record.add(OUT, <const unsigned char*><const char*>data, size)
         if sent < size:
-            self.hand_over(data[sent:], size - sent)
+            self.write_tail(data[sent:], size - sent)
         return 0
 
-    # -- life -------------------------------------------------------------------------------------------------------
+    # -- begin and end ----------------------------------------------------------------------------------------------------
 
     def connection_made(self, transport):
         EchoSession.connection_made(self, transport)
-        if self.group.tls:
-            self.view.secured(transport.get_extra_info("ssl_object").version())
+        if self.registry.tls:
+            self.log.secured(transport.get_extra_info("ssl_object").version())
         if self.state == OPEN:
             self.begin_open()
         self.record.watch.notify()
 
-    cdef int unpark(self) except -1:
-        EchoSession.unpark(self)
-        if self.state == OPEN and self.early is not None:
-            self.begin_open()
-        return 0
-
     cdef int begin_open(self) except -1:
         cdef list early = self.early
         self.early = None
-        self.push(self.banner)
+        self.push(self.greeting)
         for method, arguments in early:
             method(*arguments)
         return 0
 
     def never_connected(self):
         EchoSession.never_connected(self)
-        if self.view is not None:       # its TLS handshake failed, or the peer was gone
-            self.view.closed("reset")
-            self.view = None
+        if self.log is not None:       # the TLS handshake failed, or the client has left
+            self.log.closed("reset")
+            self.log = None
 
     def eof_received(self):
         EchoSession.eof_received(self)
-        self.view.peer_closed()
+        self.log.peer_closed()
 
     def connection_lost(self, exception):
         EchoSession.connection_lost(self, exception)
-        self.view.closed(self.cause())
-        self.view = None
+        self.log.closed(self.cause())
+        self.log = None
 
     cdef int unhold(self) except -1:
-        """What came in spite of the pause comes now, as if it were read now: the ready slot is free memory."""
+        """Process what was read in spite of the pause, from the ready buffer, as if it were read now."""
         cdef bytes data
         self.held = False
         while self.stash and not self.held:
             data = self.stash.pop(0)
-            memcpy(self.shared.ready[0].data, <const char*>data, len(data))
-            self.process(self.shared.ready[0], len(data))
-        return self.resume() if self.transport is not None else 0
+            memcpy(self.context.ready[0].data, <const char*>data, len(data))
+            self.process(self.context.ready[0], len(data))
+        return self.resume_reading() if self.transport is not None else 0
 
-    cdef int resume(self) except -1:
-        return 0 if self.held else EchoSession.resume(self)
+    cdef int resume_reading(self) except -1:
+        return 0 if self.held else EchoSession.resume_reading(self)
 
     cdef int sweep_closing(self, double now, Py_ssize_t due) except -1:
         return 0 if self.half and self.state == LINGERING else EchoSession.sweep_closing(self, now, due)
 
 
 cdef class Steering:
-    """A hand on a RecordingSession, under the names that a FaultySession has for it too."""
+    """Controls a RecordingSession for a test, with the methods that a FaultySession has too."""
     cdef RecordingSession session
-    cdef bint local                 # what is sent is with the peer at once; SIOCOUTQ tells what it has not read
+    cdef bint local                 # UNIX socket: what is sent has arrived; SIOCOUTQ counts what the client has not read
 
     def __init__(self, RecordingSession session):
         self.session = session
-        self.local = session.group.config.unix is not None
+        self.local = session.registry.config.unix is not None
 
     cdef bint later(self, method, tuple arguments=()):
-        """It has not begun: that comes in the next turn, after the TLS handshake, or when there is a place."""
-        if self.session.early is not None and self.session.view is not None and self.session.state != CLOSING:
+        """Before connection_made: have `method` called then. That is in the loop's next turn, or after the handshake."""
+        if self.session.early is not None and self.session.log is not None and self.session.state != CLOSING:
             self.session.early.append((method, arguments))
             return True
         return False
@@ -238,7 +231,7 @@ cdef class Steering:
     def push(self, bytes data):
         if self.later(self.push, (data,)):
             return
-        if self.session.state > PARKED:
+        if self.session.state != OPEN:
             raise BrokenPipeError("the connection is closed for sending")
         self.session.push(data)
 
@@ -247,7 +240,7 @@ cdef class Steering:
             return
         if not self.session.held and self.session.state != CLOSING:
             self.session.held = True
-            EchoSession.pause(self.session)
+            EchoSession.pause_reading(self.session)
 
     def resume(self):
         if not self.later(self.resume) and self.session.held:
@@ -257,7 +250,7 @@ cdef class Steering:
         if self.session.transport is None:
             self.later(self.reset)
         elif self.session.state != CLOSING:
-            self.session.reset(FAULT)
+            self.session.reset(END_FAULT)
 
     def finish(self):
         self.session.half = False
@@ -269,30 +262,35 @@ cdef class Steering:
 
     def end(self):
         if not self.later(self.end) and self.session.state == OPEN:
-            self.session.finish(FAULT)
+            self.session.finish(END_FAULT)
 
     def due(self):
-        return self.session.outstanding() if self.session.transport is not None else 0
+        return self.session.unacknowledged() if self.session.transport is not None else 0
 
     def idle(self):
-        """Nothing is under way: neither to the peer nor, unless reading is paused, from it."""
+        """Whether nothing is in flight: neither to the client nor, unless reading is paused, from it."""
         if self.session.transport is None:
-            return self.session.view is None or self.session.group.tls
-        if self.session.transport.get_write_buffer_size() if self.local else self.session.outstanding():
+            return self.session.log is None or self.session.registry.tls
+        if self.session.transport.get_write_buffer_size() if self.local else self.session.unacknowledged():
             return False
         return self.session.held or fe_readable(self.session.descriptor()) == 0
 
+    def reads(self):
+        """Whether bytes and FIN of the client are read as they arrive."""
+        return not (self.session.held or self.session.queued)
 
-cdef class RecordingGroup(SessionGroup):
-    def answer_with(self, bint echoes, bytes banner):
+
+cdef class ReplyMode:
+    def __cinit__(self, bint echoes):
         self.echoes = echoes
-        self.banner = banner
 
-    def recorded(self, Record record, view):
-        cdef RecordingSession session = <RecordingSession>self.begin(RecordingSession.__new__(RecordingSession))
-        session.record = record
-        session.view = view
-        session.early = []
-        session.banner = self.banner
-        session.stash = []
-        return session
+
+def recording_session(Sessions registry, Record record, log, ReplyMode reply_mode, bytes greeting):
+    cdef RecordingSession session = <RecordingSession>registry.begin(RecordingSession.__new__(RecordingSession))
+    session.record = record
+    session.log = log
+    session.reply_mode = reply_mode
+    session.early = []
+    session.greeting = greeting
+    session.stash = []
+    return session

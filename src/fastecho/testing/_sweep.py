@@ -13,15 +13,18 @@ from itertools import groupby, pairwise
 from typing import Any, Final, Literal
 
 from ..faults import Fault, parse_faults
-from ._server import Server, echo_server
+from ._arming import check
+from ._options import check_seconds
+from ._sync import Server, echo_server
 
 __all__ = ["CleanRunError", "Outcome", "Sweep", "sweep"]
 
 Dialogue = Callable[[Server], Any]
 What = Literal["survived", "failed", "hung"]
 
-_PLACES: Final = ("after_out", "at")
+_PLACES: Final = ("after_sent", "at")
 _MOST_OFFSETS: Final = 10_000
+_SUCH_AS: Final = "such as Fault.reset, Fault.corrupt"
 _STAR: Final = 987_654_321
 _END_SECONDS: Final = 1.0
 """For a dialogue that hangs to end once its connections are reset."""
@@ -48,7 +51,7 @@ class Outcome:
     text: str = ""
 
     def _kind(self) -> tuple[str, str]:
-        """Equal for those that stand on one line of the table: numbers in the text may differ."""
+        """Equal for outcomes on one line of the table: numbers in the text may differ."""
         return self.what, re.sub(r"\d+", "0", self.text)
 
 
@@ -82,7 +85,7 @@ class Sweep:
         return self._where("hung")
 
     def assert_no_hangs(self) -> None:
-        """Everywhere the client came to an end of its own."""
+        """The client has ended by itself at each offset."""
         self._assert(not self.hung, "the client hangs", self.hung)
 
     def assert_survives_everywhere(self) -> None:
@@ -134,10 +137,10 @@ def sweep(
     """Run `dialogue` once undisturbed, then once for each offset of what the server sent, with the fault there.
 
     Args:
-        fault: a function of `Fault` that takes `after_out` or `at`, such as `Fault.reset` or `Fault.corrupt`; or a
-            fault with one of them, whose number is replaced: `Fault.close(after_out=0).first(1)`.
+        fault: a function of `Fault` that takes `after_sent` or `at`, such as `Fault.reset` or `Fault.corrupt`; or a
+            fault with one of them, whose number is replaced: `Fault.close(after_sent=0).first(1)`.
         dialogue: the client, a function or coroutine function that is given the `Server`. It runs in a thread of
-            its own each time, on a loop of its own if it is a coroutine function, and should make new connections.
+            its own each time, on a new loop if it is a coroutine function, and should make new connections.
         offsets: where to strike; by default 0 to the number of bytes sent in the clean run.
         timeout: seconds after which a run counts as hung. Its connections are reset then, so that it ends; one
             that does not end even so is named in the table, and its thread is left behind.
@@ -152,7 +155,13 @@ def sweep(
         >>> sweep(Fault.reset, lambda server: fetch(server.url)).assert_no_hangs()
     """
     place, make = _maker(fault)
+    check_seconds("timeout", timeout)
+    if not callable(dialogue):
+        raise TypeError(f"dialogue {dialogue!r}: must be a function that is given the server")
+    if offsets is not None:
+        offsets = _checked_offsets(offsets)
     with echo_server(**options) as server:
+        check(server._fixture, [make(0)])  # whether it suits the server is said before the clean run
         clean = _Run(dialogue, server)
         if clean.outlasts(timeout):
             raise CleanRunError(f"the dialogue hangs without any fault: not back within {timeout:g} s")
@@ -161,7 +170,7 @@ def sweep(
         size = max((session.bytes_out for session in server.connections), default=0)
         if size == 0:
             raise CleanRunError("the server sends nothing without any fault: there is no place to break it at")
-        places = range(size + (place == "after_out"))  # byte number `size` never comes, but the end does
+        places = range(size + (place == "after_sent"))  # byte number `size` never comes, but the end does
         if offsets is None:
             offsets = places
             if len(offsets) > _MOST_OFFSETS:
@@ -178,26 +187,49 @@ def sweep(
 
 
 def _maker(fault: Fault | Callable[..., Fault] | str) -> tuple[str, Callable[[int], Fault]]:
-    """The name of the argument that is swept, and what makes the fault for a value of it."""
+    """The name of the argument that is swept, and what makes the fault for a value of it. Raises ValueError."""
     if isinstance(fault, str):
-        (fault,) = parse_faults(fault)
+        found = parse_faults(fault)
+        if len(found) != 1:
+            raise ValueError(f"sweep needs one fault, not {len(found)}: {fault}")
+        fault = found[0]
     if isinstance(fault, Fault):
         given, names = fault, [name for name, _ in fault.arguments]
 
         def make(offset: int) -> Fault:
             arguments = tuple((name, offset if name == place else value) for name, value in given.arguments)
             return Fault(given.kind, arguments, given.selectors)
-    else:
+    elif callable(fault):
         kind, names = fault, list(inspect.signature(fault).parameters)
 
         def make(offset: int) -> Fault:
             return kind(**{place: offset})
+    else:
+        raise ValueError(f"sweep needs a fault with after_sent or at, not {fault!r}: {_SUCH_AS}")
 
     for place in _PLACES:
         if place in names:
-            return place, make
-    shown = fault if isinstance(fault, Fault) else getattr(fault, "__name__", fault)
-    raise ValueError(f"sweep needs a fault with after_out or at, not {shown}: such as Fault.reset, Fault.corrupt")
+            break
+    else:
+        shown = fault if isinstance(fault, Fault) else getattr(fault, "__name__", fault)
+        raise ValueError(f"sweep needs a fault with after_sent or at, not {shown}: {_SUCH_AS}")
+    try:
+        made = make(0)
+    except (TypeError, ValueError) as error:  # another trigger beside the one that is swept, or what is missing
+        raise ValueError(f"sweep gives {place} and nothing else: {error}") from None
+    if not isinstance(made, Fault):
+        raise ValueError(f"sweep needs a function that returns a fault, not {made!r}: {_SUCH_AS}")
+    return place, make
+
+
+def _checked_offsets(offsets: Iterable[int]) -> tuple[int, ...]:
+    if isinstance(offsets, (str, bytes)) or not isinstance(offsets, Iterable):
+        raise TypeError(f"offsets {offsets!r}: must be whole numbers, such as range(0, 100, 10)")
+    found = tuple(offsets)
+    for each in found:
+        if isinstance(each, bool) or not isinstance(each, int):
+            raise TypeError(f"offset {each!r}: must be a whole number, not {type(each).__name__}")
+    return found
 
 
 def _strike(server: Server, fault: Fault, offset: int, dialogue: Dialogue, timeout: float) -> Outcome:
@@ -215,7 +247,7 @@ def _strike(server: Server, fault: Fault, offset: int, dialogue: Dialogue, timeo
 
 
 class _Run:
-    """A dialogue in a thread of its own, in the context of the caller."""
+    """A dialogue in a new thread, in the context of the caller."""
 
     def __init__(self, dialogue: Dialogue, server: Server) -> None:
         self.error: BaseException | None = None
@@ -236,7 +268,7 @@ class _Run:
         if self.ended:
             return False
         self._server.down()  # before the reset, so that one that tries again is refused
-        self._server.close_all("reset")
+        self._server._fixture.call(self._server._fixture.close_all, "reset")
         self._thread.join(_END_SECONDS)
         self._server.up()
         return True

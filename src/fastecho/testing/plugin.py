@@ -1,4 +1,5 @@
-"""The pytest plugin. It costs an import of this file: what it stands on is loaded when a fixture is first used.
+"""The pytest plugin. Without its fixtures a run of pytest only imports this file: other modules are loaded when a
+fixture is first used.
 
 Hooks are of the old style (`hookwrapper`), which pytest 7, 8 and 9 all know. Its assertion rewriting has nothing to do
 here (PYTEST_DONT_REWRITE).
@@ -14,18 +15,20 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
+    from ._async import AsyncServer
     from ._certificates import Certificates
     from ._plugin_run import Run
-    from ._server import AsyncServer, Server
+    from ._sync import Server
 
 _BEGAN = pytest.StashKey[float]()
 _RUN = pytest.StashKey["Run"]()
 _SESSION_SERVER = pytest.StashKey["Server"]()
 SECTION = "fastecho"
+_OF_PYFAKEFS = frozenset({"fs", "fs_class", "fs_module", "fs_session"})
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    group = parser.getgroup("fastecho", "a real TCP peer (fastecho)")
+    group = parser.getgroup("fastecho", "a real TCP server (fastecho)")
     group.addoption(
         "--fastecho-seed",
         type=int,
@@ -58,9 +61,12 @@ def fastecho_server(request: pytest.FixtureRequest) -> Iterator[Server]:
 
 
 @pytest.fixture
-def fastecho_aserver(request: pytest.FixtureRequest) -> Iterator[AsyncServer]:
+def fastecho_async_server(request: pytest.FixtureRequest) -> Iterator[AsyncServer]:
     """The same for asyncio tests: its waits and assertions are awaited."""
-    with _run(request.node).marked_aserver() as server:
+    if _is_of_trio(request):
+        why = "fastecho_async_server is for asyncio, not trio: use fastecho_server"
+        raise pytest.fail.Exception(why, pytrace=False)
+    with _run(request.node).marked_async_server() as server:
         yield server
 
 
@@ -97,7 +103,7 @@ def fastecho_tls() -> Certificates:
 
 
 def _run(item: pytest.Item) -> Run:
-    """What this run of the test has of ours; made by the first fixture that it uses."""
+    """The state of this run of the test; made by the first fixture that it uses."""
     if _RUN not in item.stash:
         from ._plugin_run import Run
 
@@ -105,9 +111,25 @@ def _run(item: pytest.Item) -> Run:
     return item.stash[_RUN]
 
 
+def _is_of_trio(request: pytest.FixtureRequest) -> bool:
+    """Whether pytest-trio or anyio runs the test on trio."""
+    if request.node.get_closest_marker("trio") is not None:
+        return True
+    backend = request.getfixturevalue("anyio_backend") if "anyio_backend" in request.fixturenames else None
+    return bool((backend[0] if isinstance(backend, (tuple, list)) else backend) == "trio")
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    item.stash[_BEGAN] = time.monotonic()
+    if _RUN in item.stash:  # of an attempt before: some plugins run a test again without a report of the first
+        del item.stash[_RUN]
+    # The clock of the events, `_kernel.monotonic`, by a name that freezegun leaves alone and that needs no import.
+    item.stash[_BEGAN] = time.clock_gettime(time.CLOCK_MONOTONIC)
+    if _OF_PYFAKEFS.intersection(getattr(item, "fixturenames", ())):
+        # A module that is imported while the file system is replaced does not outlive the test.
+        from . import _certificates
+
+        _certificates.load()
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -118,14 +140,18 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, None]:
     # A TestCase keeps its failure to itself until the report is made.
     if outcome.excinfo is not None or getattr(item, "_excinfo", None):
         return
-    complaint = run.complaint() if run is not None else ""
+    failure = run.failure() if run is not None else None
     if run is None and any(marker.name == "fastecho" for marker in item.own_markers):
-        complaint = "@pytest.mark.fastecho without effect: used no fastecho_server, _aserver or _server_factory"
+        failure = _failed("@pytest.mark.fastecho without effect: the test uses no fixture that starts a server")
     shared = item.config.stash.get(_SESSION_SERVER, None)
-    if not complaint and shared is not None:
-        complaint = "\n".join(shared.take_failures())
-    if complaint:
-        outcome.force_exception(pytest.fail.Exception(complaint, pytrace=False))
+    if failure is None and shared is not None and (texts := shared.take_failures()):
+        failure = _failed("\n".join(texts))
+    if failure is not None:
+        outcome.force_exception(failure)
+
+
+def _failed(text: str) -> BaseException:
+    return pytest.fail.Exception(text, pytrace=False)
 
 
 @pytest.hookimpl(hookwrapper=True, tryfirst=True)
@@ -147,7 +173,7 @@ def _section(item: pytest.Item) -> str:
     shared = item.config.stash.get(_SESSION_SERVER, None)
     if run is None and shared is None:
         return ""
-    from ._plugin_section import section
+    from ._plugin_run import section
 
     return section(item, run, shared, item.stash.get(_BEGAN, 0.0))
 

@@ -1,0 +1,289 @@
+"""Listening sockets: bound in an order that refuses a second instance, one set for each worker.
+
+TCP. With `SO_REUSEPORT` alone a second instance starts on the same port without an error, and checking first
+whether another server listens is a race. So the first socket of an address is bound with `SO_REUSEADDR` only and
+*listens* before it gets `SO_REUSEPORT`: two instances may both bind, but the second `listen` fails. The
+other workers' sockets are bound afterwards, each with both options (`SO_REUSEADDR` on all of them, or a
+restart fails while TIME_WAIT lasts).
+
+UNIX sockets know no `SO_REUSEPORT`: all workers share one (see `_unix`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import re
+import socket
+import struct
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from .._options.text import LONGEST_UNIX_PATH
+from ..errors import AddressError, AddressInUseError, FastechoError, PermissionDeniedError
+from .unix import TEMPORARY_SUFFIX, bind_path, remove_path
+
+if TYPE_CHECKING:
+    from ..config import ServerConfig
+
+__all__ = [
+    "Listeners",
+    "bind",
+    "drop_syns",
+    "socket_address",
+]
+
+_LINUX = sys.platform.startswith("linux")
+_STREAM = socket.SOCK_STREAM | getattr(socket, "SOCK_NONBLOCK", 0)
+_PORT_ATTEMPTS = 64
+_SUFFIX = re.compile(TEMPORARY_SUFFIX)
+_MISSING_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+_SO_ATTACH_FILTER = 26
+
+
+class Listeners:
+    """What `bind` returns: every listening socket of a service.
+
+    `sockets[i]` are the sockets of copy (worker) `i`, one an address. Where the kernel does not spread connections over
+    several sockets of one address (UNIX sockets; TCP anywhere but on Linux), all copies hold the same socket object.
+    `addresses` are texts like `tcp://127.0.0.1:8007`, `tcp://[::1]:8007` and `unix:/run/echo.sock`, in their order.
+    """
+
+    def __init__(self, sockets: list[list[socket.socket]], addresses: tuple[str, ...]) -> None:
+        self.sockets = sockets
+        self.addresses = addresses
+        self._path: str | None = None
+        self._inode = (0, 0)
+        self._owner = os.getpid()
+
+    def close(self) -> None:
+        """Close this process's copies of all sockets. The path of a UNIX socket stays; see `unlink`."""
+        for sock in _flat(self.sockets):
+            sock.close()
+
+    def close_other_copies(self, copy: int) -> list[socket.socket]:
+        """Close the sockets that belong to other copies only, in this process; return those of `copy`."""
+        own = self.sockets[copy]
+        for sock in _flat(self.sockets):
+            if sock not in own:
+                sock.close()
+        return own
+
+    def unlink(self) -> None:
+        """Remove the path of a UNIX socket, if it still is the socket bound here, by this process."""
+        if self._path is None or self._owner != os.getpid():
+            return
+        path, self._path = self._path, None
+        remove_path(path, self._inode)
+
+
+def bind(config: ServerConfig, copies: int = 1, port: int | None = None) -> Listeners:
+    """Bind and listen on every address of `config`, for `copies` workers.
+
+    The sockets are non-blocking and listen with `config.backlog`. One copy leaves `SO_REUSEPORT` unset.
+    With `port` 0 all addresses get the same free port. (`port` goes before that of `config`.)
+
+    Raises `AddressInUseError`, `PermissionDeniedError` or `AddressError`, each with one line that says which
+    address and why; nothing stays bound then.
+    """
+    if config.unix is not None:
+        return _bind_unix(config.unix, config.backlog, copies)
+    wanted = _resolve(config.host)
+    for attempt in range(_PORT_ATTEMPTS):
+        try:
+            return _bind_tcp(config, wanted, copies, config.port if port is None else port)
+        except AddressInUseError:
+            # A free port of the first address may be taken at another one.
+            if port or config.port != 0 or len(wanted) == 1 or attempt == _PORT_ATTEMPTS - 1:
+                raise
+    raise AssertionError("unreachable")
+
+
+def _bind_tcp(config: ServerConfig, wanted: Sequence[tuple[int, str, bool]], copies: int, port: int) -> Listeners:
+    shared = copies if not _LINUX else 1
+    own = copies // shared
+    columns: list[list[socket.socket]] = []
+    bound: list[str] = []
+    opened: list[socket.socket] = []
+    skipped: FastechoError | None = None
+    try:
+        for family, host, optional in wanted:
+            column: list[socket.socket] = []
+            address = _tcp_text(host, port)
+            try:
+                for copy in range(own):
+                    column.append(sock := socket.socket(family, _STREAM))
+                    opened.append(sock)
+                    _set_options(sock, family)
+                    if copy > 0:
+                        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+                    sock.bind(_sockaddr(family, host, port))
+                    sock.listen(config.backlog)
+                    if copy == 0 and own > 1:
+                        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+                    if port == 0:
+                        port = sock.getsockname()[1]
+            except OSError as exc:
+                if optional and exc.errno in _MISSING_ADDRESS:
+                    skipped = _error(address, exc)
+                    _close_all(column)
+                    continue
+                raise _error(address, exc) from None
+            columns.append(column * shared)
+            bound.append(host)
+        if not columns:
+            raise skipped or AddressError(f"{config.host}: no address to listen on")
+    except BaseException:
+        _close_all(opened)
+        raise
+    rows = [list(row) for row in zip(*columns, strict=True)]
+    return Listeners(rows, tuple(_tcp_text(host, port) for host in bound))
+
+
+def _resolve(hosts: str) -> list[tuple[int, str, bool]]:
+    """Families and numeric hosts to bind, and whether a machine without that address may go without."""
+    found: dict[tuple[int, str], bool] = {}
+    for host in hosts.split(","):
+        host = host.strip()
+        if host == "*":
+            found.setdefault((socket.AF_INET, "0.0.0.0"), False)
+            if socket.has_ipv6:
+                found.setdefault((socket.AF_INET6, "::"), True)
+            continue
+        bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+        if (numeric_address := _numeric(bare)) is not None:
+            found.setdefault(numeric_address, False)
+            continue
+        try:
+            infos = socket.getaddrinfo(bare, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        except (OSError, UnicodeError) as exc:
+            reason = exc.strerror if isinstance(exc, OSError) else "not a host name"
+            raise AddressError(f"host {host}: cannot be resolved: {reason}") from None
+        numeric = {str(info[4][0]) for info in infos}
+        for family, _, _, _, sockaddr in infos:
+            if family in (socket.AF_INET, socket.AF_INET6):
+                name = _with_scope(str(sockaddr[0]), sockaddr)
+                found.setdefault((family, name), len(numeric) > 1)
+    return [(family, host, optional) for (family, host), optional in found.items()]
+
+
+def _numeric(host: str) -> tuple[int, str] | None:
+    """Family and canonical text of an address without a scope; the resolver takes longer than all the rest."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        with contextlib.suppress(OSError):
+            return family, socket.inet_ntop(family, socket.inet_pton(family, host))
+    return None
+
+
+def _sockaddr(family: int, host: str, port: int) -> tuple[str | int, ...]:
+    if family == socket.AF_INET6:
+        name, _, scope = host.partition("%")
+        return (name, port, 0, socket.if_nametoindex(scope) if scope else 0)
+    return (host, port)
+
+
+def _with_scope(host: str, sockaddr: Sequence[object]) -> str:
+    scope = sockaddr[3] if len(sockaddr) == 4 else 0
+    if isinstance(scope, int) and scope and "%" not in host:
+        return f"{host}%{socket.if_indextoname(scope)}"
+    return host
+
+
+def _set_options(sock: socket.socket, family: int) -> None:
+    """Options of a TCP listener; accepted sockets inherit them, which saves system calls on each accept."""
+    if _STREAM == socket.SOCK_STREAM:
+        sock.setblocking(False)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    # An urgent byte (MSG_OOB) stays in the stream, where the echo expects it.
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+
+
+def _bind_unix(path: str, backlog: int, copies: int) -> Listeners:
+    path = os.path.abspath(path)
+    address = f"unix:{path}"
+    try:
+        sock, inode = bind_path(path, backlog)
+    except OSError as exc:
+        raise _error(address, exc) from None
+    except ValueError:
+        raise AddressError(f"{address!r}: not a path, it holds a NUL") from None
+    listeners = Listeners([[sock] for _ in range(copies)], (address,))
+    listeners._path, listeners._inode = path, inode
+    return listeners
+
+
+def _flat(sockets: Sequence[Sequence[socket.socket]]) -> list[socket.socket]:
+    return list({id(sock): sock for row in sockets for sock in row}.values())
+
+
+def _close_all(sockets: Sequence[socket.socket]) -> None:
+    for sock in sockets:
+        sock.close()
+
+
+def _tcp_text(host: str, port: int) -> str:
+    return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
+
+
+def _in_use(address: str) -> str:
+    other = "--unix path" if address.startswith("unix:") else "--port (0 takes any free one)"
+    return f"{address}: already in use by another server; stop it or choose another {other}"
+
+
+def _error(address: str, exc: OSError) -> FastechoError:
+    """The one line for a failed bind or listen."""
+    if exc.errno == errno.EADDRINUSE:
+        return AddressInUseError(_in_use(address))
+    if exc.errno == errno.EEXIST:
+        return AddressInUseError(f"{address}: exists and is not a socket; remove it or choose another path")
+    if exc.errno in (errno.EACCES, errno.EPERM):
+        privileged = address.startswith("tcp:") and 0 < int(address.rpartition(":")[2]) < 1024
+        hint = "; ports below 1024 need CAP_NET_BIND_SERVICE" if privileged else ""
+        return PermissionDeniedError(f"{address}: permission denied{hint}")
+    if exc.errno == errno.EADDRNOTAVAIL:
+        return AddressError(f"{address}: not an address of this machine")
+    if exc.errno is None:
+        return AddressError(f"{address}: the path is longer than {LONGEST_UNIX_PATH} bytes")
+    return AddressError(f"{address}: {exc.strerror}")
+
+
+def socket_address(sock: socket.socket) -> str:
+    """The local address of `sock` as text, in the form of `Listeners.addresses`."""
+    name = sock.getsockname()
+    if sock.family == socket.AF_UNIX:
+        return "unix:" + _SUFFIX.sub("", os.fsdecode(name))
+    return _tcp_text(_with_scope(name[0], name), name[1])
+
+
+def drop_syns(sock: socket.socket) -> bool:
+    """Let a TCP listener begin no new handshakes while those under way finish; False where it cannot be done.
+
+    Closing a listener resets handshakes that end between the last `accept` and the close; after this filter
+    there are none once a round trip has passed. It works on the socket, so on every process's copy at once.
+    """
+    if not _LINUX or sock.family == socket.AF_UNIX:
+        return False
+    # Offset 13 of the TCP header holds the flags: drop what has SYN (0x02) without ACK (0x10).
+    program = b"".join(
+        struct.pack("=HBBI", *instruction)
+        for instruction in (
+            (0x30, 0, 0, 13),
+            (0x54, 0, 0, 0x12),
+            (0x15, 0, 1, 0x02),
+            (0x06, 0, 0, 0),
+            (0x06, 0, 0, 0xFFFFFFFF),
+        )
+    )
+    memory = ctypes.create_string_buffer(program, len(program))
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", 5, ctypes.addressof(memory)))
+    except OSError:
+        return False
+    return True

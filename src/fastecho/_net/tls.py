@@ -1,0 +1,115 @@
+"""The TLS side of a listener: TLS 1.2 at least (RFC 8996 retires what is older), read from files at each start."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import TLSError
+
+if TYPE_CHECKING:
+    from ..config import ServerConfig
+
+__all__ = ["HANDSHAKE_TIMEOUT", "AlertPending", "server_context"]
+
+HANDSHAKE_TIMEOUT = 5.0
+"""Seconds a client has for its handshake; the loops' own default is 60."""
+
+
+class AlertPending(ssl.SSLWantReadError):
+    """The handshake has failed, as `__cause__` says, and the alert waits to be sent."""
+
+
+class _ServerSide(ssl.SSLObject):
+    """The server's side of a connection. The client of a failed handshake gets the alert.
+
+    uvloop and asyncio close the connection when `do_handshake` raises, and discard the alert that OpenSSL has
+    written. They send what is written when it wants to read more. So the first call that fails wants to, and the error
+    itself is raised by the next call: when the client closes, which it does on an alert, or when it sends more. If it
+    does neither, the handshake time-out ends the connection. To close earlier would reset the connection if the client
+    has sent more, and destroy the alert.
+    """
+
+    outgoing: ssl.MemoryBIO
+    _failure: ssl.SSLError | None = None
+
+    def do_handshake(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+        try:
+            super().do_handshake()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
+        except ssl.SSLError as error:
+            if not self.outgoing.pending:
+                raise
+            self._failure = error
+            raise AlertPending(ssl.SSL_ERROR_WANT_READ, "the alert has not been sent") from error
+
+
+class _ServerContext(ssl.SSLContext):
+    sslobject_class = _ServerSide
+
+    def wrap_bio(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *args: Any, **options: Any) -> ssl.SSLObject:
+        made = super().wrap_bio(incoming, outgoing, *args, **options)
+        assert isinstance(made, _ServerSide)
+        made.outgoing = outgoing
+        return made
+
+
+def server_context(config: ServerConfig) -> ssl.SSLContext | None:
+    """The context for `config`, or None where no certificate is configured.
+
+    Raises:
+        TLSError: a file cannot be read, is not PEM, or key and certificate do not belong together.
+    """
+    if config.tls_cert is None:
+        return None
+    context = _ServerContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        _load(context, config)
+    except TLSError:
+        raise
+    except OSError as error:
+        # OpenSSL does not say which file it could not read. (Nor is it asked before: a test may have replaced `open`.)
+        for option in ("tls_cert", "tls_key", "tls_client_ca"):
+            _check_readable(option, getattr(config, option))
+        raise TLSError(f"tls_cert {config.tls_cert}: cannot be loaded: {error.strerror}") from None
+    return context
+
+
+def _load(context: ssl.SSLContext, config: ServerConfig) -> None:
+    assert config.tls_cert is not None
+    try:
+        # An empty password: an encrypted key must not stop the server at a prompt.
+        context.load_cert_chain(config.tls_cert, config.tls_key, password="")
+    except ssl.SSLError as error:
+        raise TLSError(_why_not_loaded(config, error)) from None
+    if config.tls_client_ca is not None:
+        try:
+            context.load_verify_locations(config.tls_client_ca)
+        except ssl.SSLError:
+            raise TLSError(f"tls_client_ca {config.tls_client_ca}: must hold certificates in PEM form") from None
+        context.verify_mode = ssl.CERT_REQUIRED
+
+
+def _check_readable(option: str, path: str | None) -> None:
+    if path is None:
+        return
+    try:
+        with Path(path).open("rb"):
+            pass
+    except OSError as error:
+        raise TLSError(f"{option} {path}: cannot be read: {error.strerror}") from None
+
+
+def _why_not_loaded(config: ServerConfig, error: ssl.SSLError) -> str:
+    if error.reason == "KEY_VALUES_MISMATCH":
+        return f"tls_key {config.tls_key or config.tls_cert}: is not the key of the certificate {config.tls_cert}"
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(config.tls_cert)
+    except ssl.SSLError:
+        return f"tls_cert {config.tls_cert}: must hold a certificate chain in PEM form"
+    return f"tls_key {config.tls_key or config.tls_cert}: must hold a private key in PEM form, not encrypted"

@@ -1,0 +1,1 @@
+"""How one option is parsed, validated and formatted."""

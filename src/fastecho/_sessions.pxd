@@ -1,0 +1,81 @@
+"""The sessions of one loop: the registry, the limit on connections, and the clock that their time-outs run on."""
+
+from libc.stdint cimport int64_t, uint64_t
+
+from ._buffer cimport Buffer, BufferPool, Terminator
+from ._counters cimport Counters, End, WorkerCounters
+from ._scan cimport Pattern
+
+
+cdef struct SessionContext:
+    # The fields of the registry that a session uses for each message, through one C pointer.
+    Buffer** ready
+    const Pattern* pattern
+    WorkerCounters* counters
+    double now                      # as of the last sweep
+    Py_ssize_t buffer_size
+    unsigned int max_full_reads     # in one wake-up, before a session yields to the others
+    bint direct                     # send(2) at once; else through the transport
+
+
+cdef struct Progress:
+    # What the time-outs of a session are measured from. Times are those of sweeps.
+    double active_at                # the last byte in
+    double progress_at              # when last nothing was due, or the client had acknowledged something
+    double acknowledged_at          # after our FIN: since when nothing is due; 0: something is
+    int64_t acknowledged            # bytes that the client had acknowledged at the last sweep
+
+
+cdef class SessionBase:
+    """What a registry knows of a session. (A C base before the asyncio class: a session has no __dict__.)"""
+    cdef SessionRegistry registry
+    cdef void* next
+    cdef void* previous
+    cdef Progress progress
+
+    cdef int sweep(self, double now) except -1
+    cdef int abort(self) except -1
+
+
+cdef class PythonSession(SessionBase):
+    """A session written in Python, which drives a socket by itself; for what need not be fast."""
+    cdef bint registered
+
+
+cdef class SessionRegistry:
+    cdef SessionContext context
+    cdef readonly object config
+    cdef readonly object loop
+    cdef readonly BufferPool pool
+    cdef readonly Counters counters
+    cdef Terminator terminator
+    cdef object log                 # the debug method of the session logger, or None
+    # time-outs in seconds, 0 is off
+    cdef public double interval     # between two sweeps
+    cdef double idle_timeout
+    cdef double write_timeout
+    cdef double linger_timeout
+    cdef double drain_grace
+    cdef public double draining_since   # 0: not draining
+    cdef readonly bint tls
+    cdef readonly bint pinned
+    cdef readonly bint over_unix
+    cdef public bint closed         # new connections are refused
+    # the sessions, linked through themselves
+    cdef void* first
+    cdef readonly Py_ssize_t count
+    # the limit
+    cdef public Py_ssize_t limit    # connections, handshakes included; 0: none
+    cdef readonly Py_ssize_t pending    # accepted, connection_made still to come
+    cdef bint full                  # as of the last call of on_capacity
+    cdef public object on_capacity  # called with True when the limit is reached, with False when it no longer is
+    cdef public object on_empty     # called when the last session has ended
+
+    cdef int add(self, SessionBase session) except -1
+    cdef int remove(self, SessionBase session) except -1
+    cdef bint is_full(self) noexcept
+    cdef void set_pending(self, Py_ssize_t pending) noexcept
+    cdef int sweep_or_abort_each(self, double now, bint abort) except -1
+    cdef bint write_timed_out(self, Progress* progress, double now, Py_ssize_t due, int64_t acknowledged) noexcept
+    cdef bint linger_timed_out(self, Progress* progress, double now, Py_ssize_t due) noexcept
+    cdef End idle_or_drain_end(self, Progress* progress, double now, Py_ssize_t due) noexcept

@@ -1,0 +1,225 @@
+"""The sessions of one loop: registry, limit and time-outs. It calls no transport: each session does that."""
+
+import logging
+
+from cpython.ref cimport Py_DECREF, Py_INCREF
+
+from ._counters cimport END_DRAIN, END_IDLE, END_NONE
+
+from ._counters import CAUSES as _CAUSES, SharedCounters
+
+cdef enum:
+    FULL_READS = 8
+    FULL_BYTES = 262144         # 256 KiB
+cdef double TLS_SHUTDOWN = 2.0
+
+session_log = logging.getLogger("fastecho.session")
+
+
+cdef class SessionBase:
+    cdef int sweep(self, double now) except -1:
+        raise NotImplementedError
+
+    cdef int abort(self) except -1:
+        raise NotImplementedError
+
+
+cdef class PythonSession(SessionBase):
+    def register(self, SessionRegistry registry):
+        self.registry = registry
+        self.registered = True
+        registry.add(self)
+
+    def unregister(self, str cause):
+        if self.registered:
+            self.registered = False
+            self.registry.context.counters.ended[<int>_CAUSES.index(cause)] += 1
+            self.registry.remove(self)
+
+    def count(self, uint64_t bytes_in=0, uint64_t bytes_out=0, uint64_t discarded=0):
+        cdef WorkerCounters* counters = self.registry.context.counters
+        counters.reads += bytes_in > 0 or discarded > 0
+        counters.bytes_in += bytes_in + discarded
+        counters.bytes_out += bytes_out
+        counters.bytes_discarded += discarded
+
+    def touch(self):
+        self.progress.active_at = self.registry.context.now
+
+    def write_timed_out(self, double now, Py_ssize_t due, int64_t acknowledged):
+        return self.registry.write_timed_out(&self.progress, now, due, acknowledged)
+
+    def linger_timed_out(self, double now, Py_ssize_t due):
+        return self.registry.linger_timed_out(&self.progress, now, due)
+
+    def idle_or_drain_end(self, double now, Py_ssize_t due):
+        cdef End end = self.registry.idle_or_drain_end(&self.progress, now, due)
+        return _CAUSES[<int>end] if end != END_NONE else None
+
+    def on_sweep(self, double now):
+        raise NotImplementedError
+
+    def on_abort(self):
+        raise NotImplementedError
+
+    cdef int sweep(self, double now) except -1:
+        self.on_sweep(now)
+        return 0
+
+    cdef int abort(self) except -1:
+        self.on_abort()
+        return 0
+
+
+cdef class SessionRegistry:
+    def __init__(self, config, loop, *, direct=False, tls=False, counters=None, limit=None):
+        cdef double shortest
+        self.config = config
+        self.loop = loop
+        self.tls = tls
+        self.pinned = config.pin_buffers
+        self.over_unix = config.unix is not None
+        self.pool = BufferPool(config.buffers, config.buffer_size)
+        self.terminator = Terminator(config.terminator, config.match)
+        self.counters = counters if counters is not None else SharedCounters(1).counters_of(0)
+        self.log = session_log.debug if session_log.isEnabledFor(logging.DEBUG) else None
+        self.idle_timeout = config.idle_timeout or 0
+        self.write_timeout = config.write_timeout
+        self.linger_timeout = TLS_SHUTDOWN if tls else config.linger_timeout
+        self.drain_grace = config.drain_grace
+        shortest = min(self.idle_timeout or 4, self.write_timeout, self.linger_timeout, 4)
+        self.interval = max(shortest / 4, 0.01)
+        self.limit = limit or 0
+        self.context.ready = &self.pool.ready
+        self.context.pattern = &self.terminator.pattern
+        self.context.counters = self.counters.fields
+        self.context.now = loop.time()
+        self.context.buffer_size = self.pool.buffer_size
+        self.context.max_full_reads = max(FULL_READS, -(-FULL_BYTES // self.pool.buffer_size))
+        self.context.direct = direct and not tls
+
+    # -- registry ---------------------------------------------------------------------------------------------------
+
+    cdef int add(self, SessionBase session) except -1:
+        Py_INCREF(session)
+        session.previous = NULL
+        session.next = self.first
+        if self.first != NULL:
+            (<SessionBase>self.first).previous = <void*>session
+        self.first = <void*>session
+        self.count += 1
+        self.context.counters.accepted += 1
+        self.context.counters.active += 1
+        if self.is_full() != self.full:
+            self.check_limit()
+        return 0
+
+    cdef int remove(self, SessionBase session) except -1:
+        if session.previous != NULL:
+            (<SessionBase>session.previous).next = session.next
+        elif self.first == <void*>session:
+            self.first = session.next
+        else:
+            return 0                # never added, or removed already
+        if session.next != NULL:
+            (<SessionBase>session.next).previous = session.previous
+        session.next = session.previous = NULL
+        self.count -= 1
+        self.context.counters.active -= 1
+        Py_DECREF(session)
+        if self.is_full() != self.full:
+            self.check_limit()
+        if self.count == 0 and self.on_empty is not None:
+            self.on_empty()
+        return 0
+
+    # -- limit ------------------------------------------------------------------------------------------------------
+
+    cdef bint is_full(self) noexcept:
+        return self.limit != 0 and self.count + self.pending >= self.limit
+
+    @property
+    def at_capacity(self):
+        return self.is_full()
+
+    cdef void set_pending(self, Py_ssize_t pending) noexcept:
+        self.pending = pending
+        self.context.counters.pending = pending
+
+    def check_limit(self):
+        """Call `on_capacity` if the capacity was reached, or is no longer."""
+        cdef bint full = self.is_full()
+        if full != self.full:
+            self.full = full
+            if self.on_capacity is not None:
+                self.on_capacity(full)
+
+    # -- clock ------------------------------------------------------------------------------------------------------
+
+    def sweep(self, double now):
+        """All time-outs of all sessions, as of `now` in seconds of the loop's clock."""
+        self.context.now = now
+        self.update_gauges()
+        self.sweep_or_abort_each(now, False)
+        self.check_limit()          # a session whose handshake failed may have been collected silently
+
+    def abort_all(self):
+        """Reset the sessions that are left."""
+        self.sweep_or_abort_each(0, True)
+
+    cdef int sweep_or_abort_each(self, double now, bint abort) except -1:
+        cdef void* here = self.first
+        cdef SessionBase session
+        while here != NULL:
+            session = <SessionBase>here
+            here = session.next     # the session may leave the list
+            try:
+                if abort:
+                    session.abort()
+                else:
+                    session.sweep(now)
+            except Exception as error:      # one session's error must not cost the others their time-outs
+                session_log.warning("a session could not be swept: %s: %s", type(error).__name__, error)
+        return 0
+
+    # -- time-outs --------------------------------------------------------------------------------------------------
+
+    cdef bint write_timed_out(self, Progress* progress, double now, Py_ssize_t due, int64_t acknowledged) noexcept:
+        """Whether bytes were due for `write_timeout`, and the client has acknowledged none of them."""
+        if due == 0 or acknowledged > progress.acknowledged or progress.progress_at == 0:
+            progress.progress_at = now
+        progress.acknowledged = acknowledged
+        return now - progress.progress_at >= self.write_timeout
+
+    cdef bint linger_timed_out(self, Progress* progress, double now, Py_ssize_t due) noexcept:
+        """Whether the client has acknowledged everything, our FIN too, for `linger_timeout`."""
+        if due:
+            progress.acknowledged_at = 0
+        elif progress.acknowledged_at == 0:
+            progress.acknowledged_at = now
+        return due == 0 and now - progress.acknowledged_at >= self.linger_timeout
+
+    cdef End idle_or_drain_end(self, Progress* progress, double now, Py_ssize_t due) noexcept:
+        """Why an open session that sends nothing must end now: END_DRAIN or END_IDLE; or END_NONE."""
+        # active_at is up to one interval too old: it was the time of the sweep before the byte.
+        if self.draining_since:
+            if now - max(progress.active_at, self.draining_since) >= self.drain_grace + self.interval:
+                return END_DRAIN
+        elif self.idle_timeout and due == 0:
+            if now - progress.active_at >= self.idle_timeout + self.interval:
+                return END_IDLE
+        return END_NONE
+
+    def update_gauges(self):
+        self.context.counters.buffers_total = self.pool.capacity
+        self.context.counters.buffers_in_use = self.pool.in_use
+
+    def stats(self):
+        self.update_gauges()
+        return self.counters.snapshot()
+
+    def close(self):
+        """Forget the sessions that are left; for the end of a loop, after which no connection_lost will come."""
+        self.closed = True
+        while self.first != NULL:
+            self.remove(<SessionBase>self.first)

@@ -1,0 +1,1 @@
+"""The service as processes: supervisor, worker processes, rolling restart, signals, announcements."""

@@ -1,0 +1,34 @@
+"""What only some systems offer: ending with the parent, and descriptors of processes."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+
+_PR_SET_PDEATHSIG = 1
+
+# Looked up before any fork, so that a child has it at hand.
+_libc = ctypes.CDLL(None, use_errno=True) if sys.platform.startswith("linux") else None
+
+
+def die_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when the thread that forked it ends; at once if that is over.
+
+    Linux only. Elsewhere a worker ends when the control channel is closed. Changing the user id clears it: call it
+    last.
+    """
+    if _libc is not None:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def open_pidfd(pid: int) -> int | None:
+    """A descriptor that becomes readable when the child `pid` ends, or None where there are none: then SIGCHLD reports
+    the end."""
+    with contextlib.suppress(AttributeError, OSError):
+        return os.pidfd_open(pid)
+    return None

@@ -1,0 +1,168 @@
+"""One worker process: what happens in the child after the fork. Nothing here returns to its caller.
+
+The worker serves its sockets with an `EchoServer`, writes its heartbeat, and follows the messages of the supervisor:
+`RETIRE` (a successor accepts on the same sockets) and `STOP` (the service ends).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Coroutine, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from .._net.loops import new_loop
+from ..errors import EX_FAILURE, EX_OK, FastechoError
+from ..server import EchoServer
+from .channel import LEAVING, READY, RETIRE, STOP, Channel, failed
+from .platform import die_with_parent
+from .signals import reset_in_child
+
+if TYPE_CHECKING:
+    from .._counters import Counters
+    from ..config import ServerConfig
+
+HEARTBEAT = 1.0
+"""Seconds between two beats."""
+LEAVE_PATIENCE = 2.0
+"""Seconds to wait for a successor after a SIGTERM of this worker's own."""
+
+_log = logging.getLogger("fastecho")
+
+
+def main(
+    config: ServerConfig,
+    sockets: Sequence[socket.socket],
+    channel: Channel,
+    counters: Counters,
+    parent: int,
+) -> NoReturn:
+    """Serve until the supervisor ends the service, then end the process. Called in the forked child only.
+
+    `sockets` are this worker's listeners; every other descriptor of the supervisor is closed already.
+    """
+    code = EX_FAILURE
+    try:
+        reset_in_child()
+        counters.pid = os.getpid()
+        die_with_parent(parent)
+        loop = new_loop()
+        code = loop.run_until_complete(Worker(config, sockets, channel, counters).run())
+    except OSError as error:
+        # Out of descriptors or memory: one line says it, no traceback.
+        _log.debug("worker ended by an error", exc_info=True)
+        channel.send(failed(code, error.strerror or str(error)))
+    except BaseException:
+        _log.exception("worker ended by an error")
+    finally:
+        with contextlib.suppress(Exception):
+            logging.shutdown()
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+
+
+class Worker:
+    """The life of a worker on its loop, from the start of its server to its exit code."""
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        sockets: Sequence[socket.socket],
+        channel: Channel,
+        counters: Counters,
+    ) -> None:
+        self._config = config
+        self._channel = channel
+        self._counters = counters
+        self._server = EchoServer(config, sockets=sockets, counters=counters)
+        self._ending: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._retiring = self._stopping = False
+
+    async def run(self) -> int:
+        """Serve to the end; return the exit code."""
+        self._loop = asyncio.get_running_loop()
+        self._finished: asyncio.Future[int] = self._loop.create_future()
+        try:
+            await self._server.start()
+        except Exception as exc:
+            code = exc.exit_code if isinstance(exc, FastechoError) else EX_FAILURE
+            _log.debug("worker cannot start", exc_info=True)
+            self._channel.send(failed(code, str(exc) or type(exc).__name__))
+            return code
+        self._loop.add_signal_handler(signal.SIGTERM, self._on_sigterm)
+        self._beat()
+        self._channel.send(READY)
+        self._loop.add_reader(self._channel.fileno(), self._on_message)
+        return await self._finished
+
+    def _beat(self) -> None:
+        self._counters.beat()
+        self._loop.call_later(HEARTBEAT, self._beat)
+
+    def _on_message(self) -> None:
+        while (message := self._channel.receive()) is not None:
+            if message == RETIRE:
+                self._retire()
+            elif message == STOP:
+                self._stop()
+            elif not message:
+                # The supervisor has died, and no other process would end this one.
+                os._exit(EX_FAILURE)
+
+    def _on_sigterm(self) -> None:
+        """A SIGTERM to this process alone, or to the whole group as a service manager sends it.
+
+        The supervisor knows which. Closing now would reset the clients in the queues of these sockets.
+        """
+        if not self._channel.send(LEAVING):
+            self._retire()
+        self._loop.call_later(LEAVE_PATIENCE, self._retire)
+
+    def _retire(self) -> None:
+        if not self._retiring and not self._stopping:
+            self._retiring = True
+            self._end(self._finish_sessions())
+
+    def _stop(self) -> None:
+        if not self._stopping:
+            self._stopping = True
+            self._end(self._drain())
+
+    async def _finish_sessions(self) -> None:
+        """Another worker accepts from now on: serve the open sessions until they end."""
+        await self._server.stop_accepting(finish=False)
+        await self._server.wait_until_empty()
+        await self._server.close(drain=False)
+
+    async def _drain(self) -> None:
+        """The service ends: accept every client that has connected, then drain."""
+        await self._server.stop_accepting(finish=True)
+        await self._server.drain()
+        await self._server.close(drain=False)
+
+    def _end(self, way: Coroutine[Any, Any, None]) -> None:
+        if self._ending is not None:
+            self._ending.cancel()
+        self._ending = self._spawn(way)
+        self._ending.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled() or self._finished.done():
+            return
+        if (error := task.exception()) is None:
+            self._finished.set_result(EX_OK)
+        else:
+            self._finished.set_exception(error)
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = self._loop.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task

@@ -1,0 +1,58 @@
+"""Finding the address of a target that accepts connections: its name may have several."""
+
+import errno
+import os
+import socket
+from collections.abc import Sequence
+
+from ..errors import EX_CANNOT_CONNECT, EX_FAILURE
+from ._errors import SHORTAGES, LoadError
+from ._tls import reason_of
+from .target import Address, Target
+
+Tried = list[tuple[Address, OSError]]
+
+
+def connect(address: Address, timeout: float) -> socket.socket:
+    """Raises OSError."""
+    sock = socket.socket(address.family, socket.SOCK_STREAM)
+    try:
+        sock.settimeout(timeout)
+        sock.connect(address.host if address.family == socket.AF_UNIX else (address.host, address.port))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def connect_first(target: Target, addresses: Sequence[Address], timeout: float) -> tuple[socket.socket, Address]:
+    """A connection to the first of `addresses` that accepts one. Raises LoadError that names all of them."""
+    tried: Tried = []
+    for address in addresses:
+        try:
+            return connect(address, timeout), address
+        except OSError as error:
+            tried.append((address, error))
+    raise cannot_connect(target, tried)
+
+
+def choose_address(target: Target, addresses: Sequence[Address], timeout: float) -> Address:
+    """The first of `addresses` that accepts a connection; a single one is not tried. Raises LoadError."""
+    if len(addresses) == 1:
+        return addresses[0]
+    sock, address = connect_first(target, addresses, timeout)
+    sock.close()
+    return address
+
+
+def cannot_connect(target: Target, tried: Tried) -> LoadError:
+    """The error that says why no address accepted; its exit code is 1 when the client has run out of something."""
+    reasons = [reason_of(error) for _, error in tried]
+    if [address.host for address, _ in tried] != [target.host]:
+        reasons = [f"{address}: {why}" for (address, _), why in zip(tried, reasons, strict=True)]
+    short = any(error.errno in SHORTAGES for _, error in tried)
+    return LoadError(f"cannot connect to {target}: {'; '.join(reasons)}", EX_FAILURE if short else EX_CANNOT_CONNECT)
+
+
+def no_answer() -> OSError:
+    return TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))

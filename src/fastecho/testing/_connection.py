@@ -1,0 +1,210 @@
+"""The log of a connection, from its accept to after its end."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from .._net.kernel import close_means_reset, inode, left, monotonic
+from ._failures import failing_place
+from ._record import Record, Steering
+
+if TYPE_CHECKING:
+    from .._injection import Armed
+    from ..config import ServerConfig
+    from ._failures import Failures
+    from ._record import Watch
+    from ._reply import Responder
+
+__all__ = ["Chunk", "ConnectionLog", "Event", "client_name"]
+
+_PREVIEW = 16
+
+
+class Event(NamedTuple):
+    """Something that happened on a connection. `time` is that of `time.monotonic`; `direction` is in, out or empty."""
+
+    time: float
+    connection: int
+    direction: str
+    offset: int
+    data: bytes
+    size: int
+    what: str
+
+    def line(self, start: float = 0.0) -> str:
+        """The event as text; its time in seconds after `start`."""
+        where = f"{self.direction:<3} {self.offset:>8} {self.size:>7} B" if self.direction else " " * 22
+        shown = f" {self.data!r}{'…' if self.size > len(self.data) else ''}" if self.data else ""
+        return f"{self.time - start:9.6f} s  connection {self.connection}  {where}  {self.what}{shown}".rstrip()
+
+
+class Chunk(NamedTuple):
+    """One read, or one send, of a connection: where it begins in the stream, its bytes, and when (`time.monotonic`)."""
+
+    offset: int
+    size: int
+    time: float
+
+
+class Driver(Protocol):
+    """What reads from and writes to the socket: a recording or a faulty session. Called on the loop's thread."""
+
+    def push(self, data: bytes, /) -> None: ...
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
+    def reset(self) -> None: ...
+    def finish(self) -> None: ...
+    def shutdown_write(self) -> None: ...
+    def idle(self) -> bool: ...
+    def reads(self) -> bool: ...
+    def due(self) -> int: ...
+
+
+class Server(Protocol):
+    """The server of a connection, as far as the log needs it."""
+
+    config: ServerConfig
+    failures: Failures
+    responder: Responder
+    watch: Watch
+
+    def connection_closed(self, log: ConnectionLog, /) -> None: ...
+
+
+class ConnectionLog:
+    """What happened on a connection. Written on the loop's thread, read from any thread.
+
+    Args:
+        server: it is notified of each event.
+        index: 0 for the first connection of the server.
+        number: counts on where `reset` of the server begins `index` anew.
+        client: the address of the client.
+        connection: the accepted socket; its session closes it.
+        record: the bytes of both directions.
+    """
+
+    def __init__(
+        self, server: Server, index: int, number: int, client: Any, connection: socket.socket, record: Record
+    ) -> None:
+        self.index, self.number, self.client, self.record = index, number, client, record
+        self._server = server
+        self.opened = monotonic()
+        self.closed_at: float | None = None
+        self.cause: str | None = None
+        self.tls: str | None = None
+        self.half_closed_at: float | None = None
+        self._events: list[Event] = []
+        self.faults: list[str] = []
+        self.faults_fired: list[str] = []
+        self.by_order: str | None = None
+        """ "test" or "server_stopped" where one of these ended the connection, else None."""
+        self.driver: Driver | None = None
+        self.due = 0
+        """Bytes that the client had not received when the server was stopped."""
+        self.paused = False
+        """The test has paused reading."""
+        self.session: object = None
+        """The `Session` or `AsyncSession` that tests see."""
+        self._connection: socket.socket | None = connection
+        self._inode = inode(connection.fileno())
+
+    # -- events, reported by the session --------------------------------------------------------------------------
+
+    def received(self, data: bytes) -> None:
+        self.record.received(data)
+
+    def sent(self, data: bytes) -> None:
+        self.record.sent(data)
+
+    def answer(self, data: bytes) -> bytes:
+        return self._server.responder.respond(data, self.session)
+
+    def secured(self, version: str) -> None:
+        self.tls = version
+        self._add_event(f"TLS handshake done: {version}")
+
+    def peer_closed(self) -> None:
+        if self.half_closed_at is None:
+            self.half_closed_at = monotonic()
+            self._server.watch.notify_all()
+
+    def fired(self, armed: Armed, offset: int, direction: str, count: int) -> None:
+        what = str(armed.fault)
+        self.faults.append(f"connection {self.index}: {what} at {direction} {offset}")
+        self.faults_fired.append(what)
+        self._add_event(f"fault {what}", direction, offset, count)
+        self._server.watch.notify_all()
+
+    def failed(self, error: BaseException) -> None:
+        self._server.failures.add(self.index, error)
+        self._add_event(f"reply or where() raised {type(error).__name__}: {error}{failing_place(error)}")
+        self._server.watch.notify_all()
+
+    def _add_event(self, what: str, direction: str = "", offset: int = 0, size: int = 0) -> None:
+        self._events.append(Event(monotonic(), self.index, direction, offset, b"", size, what))
+
+    def closed(self, cause: str) -> None:
+        if cause == "reset" and self.tls is None and not self.faults and self._server.config.tls_cert is not None:
+            cause = "tls_handshake"  # the handshake failed, or the client has left before
+        self.cause = self.by_order or cause
+        self.closed_at = monotonic()
+        self.driver = self._connection = None
+        self._server.connection_closed(self)
+
+    def client_has_closed(self) -> bool:
+        """Whether the client has closed its side, as far as the kernel knows."""
+        descriptor = self._connection.fileno() if self._connection is not None else -1
+        return descriptor < 0 or left(descriptor) is not None
+
+    def caught_up(self) -> bool:
+        """Whether all that the client has sent, and its FIN, were read; True where reading is paused."""
+        if self.driver is None or not self.driver.reads():
+            return True
+        return self.driver.idle() and not self.client_has_closed()
+
+    @property
+    def in_handshake(self) -> bool:
+        """Whether the loop carries out the TLS handshake: a recording session gets control after it."""
+        return self._server.config.tls_cert is not None and self.tls is None and isinstance(self.driver, Steering)
+
+    def reset(self) -> None:
+        """Send RST at once."""
+        if self.in_handshake and self._connection is not None:
+            with contextlib.suppress(OSError):  # the loop sees an EOF, which the client does not, and closes
+                close_means_reset(self._connection.fileno())
+                self._connection.shutdown(socket.SHUT_RD)
+        elif self.driver is not None:
+            self.driver.reset()
+
+    def close_copy(self) -> None:
+        """In a forked child: close the child's copy of the socket, unless its descriptor is another file by now."""
+        if self._connection is None:
+            return
+        descriptor = self._connection.detach()
+        if descriptor >= 0 and inode(descriptor) == self._inode:
+            socket.close(descriptor)
+
+    def events(self) -> list[Event]:
+        """All events, not in order of time."""
+        found = [Event(self.opened, self.index, "", 0, b"", 0, f"opened by {client_name(self.client)}")]
+        for direction, name, what in ((0, "in", "received"), (1, "out", "sent")):
+            data = self.record.data(direction)
+            at = 0
+            for offset, size, when in self.record.chunks(direction):
+                found.append(Event(when, self.index, name, offset, data[at : at + min(size, _PREVIEW)], size, what))
+                at += size
+        found += self._events
+        if self.half_closed_at is not None:
+            found.append(Event(self.half_closed_at, self.index, "", 0, b"", 0, "FIN of the client"))
+        if self.closed_at is not None:
+            found.append(Event(self.closed_at, self.index, "", 0, b"", 0, f"closed: {self.cause}"))
+        return found
+
+
+def client_name(client: Any) -> str:
+    """The address of a client as text."""
+    if isinstance(client, tuple) and len(client) >= 2:
+        return f"[{client[0]}]:{client[1]}" if ":" in str(client[0]) else f"{client[0]}:{client[1]}"
+    return str(client) if client else "a client without an address"

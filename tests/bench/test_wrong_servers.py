@@ -1,0 +1,153 @@
+"""Servers that are wrong in one way each: every one is caught, counted by its kind, and makes the run a failure."""
+
+import socket
+import time
+
+import pytest
+
+from bench_servers import changed, closing, corrupting, resetting, serving, silent_after
+from fastecho.bench import LoadSpec, run_load
+
+# TCP_CORK, or its BSD name: the bytes wait for the FIN and leave in one segment.
+CORK = getattr(socket, "TCP_CORK", None) or getattr(socket, "TCP_NOPUSH", 4)
+
+
+def load(target, **settings):
+    base = {"target": target, "duration": 0.5, "warmup": 0.1, "connections": 4, "size": 1000, "timeout": 0.5}
+    return run_load(LoadSpec(**{**base, **settings}))
+
+
+def test_one_byte_in_a_million():
+    made = []
+    with serving(corrupting(1_000_000, made)) as target:
+        result = load(target, size=16384, duration=1.0)
+    assert result.bytes > 2_000_000
+    assert result.errors["corrupt"] == len(made) > 0, "each one is caught"
+    assert sum(result.errors.values()) == result.errors["corrupt"]
+    assert not result.ok
+    assert result.error_details[0].startswith("corrupt: connection ")
+    assert result.echoes > 100, "the run goes on beside it"
+
+
+def test_without_verify_it_is_not_seen():
+    """What --no-verify does not find."""
+    with serving(corrupting(100_000)) as target:
+        assert load(target, verify=False).ok
+
+
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        (lambda data, offset: data[1:] + data[:1], "corrupt"),
+        (lambda data, offset: data[1:] + b"x", "corrupt"),
+        (lambda data, offset: bytes(len(data)), "corrupt"),
+        (lambda data, offset: data[: len(data) // 2], "timeout"),
+        (lambda data, offset: data + b"x", "excess"),
+        (lambda data, offset: data[:-64] + data[-128:-64], "corrupt"),
+    ],
+    ids=["rotated", "shifted", "zeroed", "lost", "doubled", "a line repeated"],
+)
+def test_changed_bytes_are_counted_as_corrupt(change, kind):
+    with serving(changed(change, 10_000)) as target:
+        result = load(target, duration=1.2)
+    assert result.errors[kind] > 0, result.error_details
+    assert not result.ok
+
+
+def test_a_block_lost_in_a_stream():
+    """Pipelined, the bytes behind the hole come in its place: only their content can tell."""
+    with serving(changed(lambda data, offset: data[1024:], 50_000)) as target:
+        result = load(target, depth=64, size=1024)
+    assert result.errors["corrupt"] + result.errors["timeout"] > 0
+    assert result.errors["corrupt"] > 0
+
+
+def test_bytes_of_another_connection_are_counted_as_corrupt():
+    """Two connections that get each other's bytes, each the right number of them."""
+    import threading
+
+    barrier, box = threading.Barrier(2, timeout=5), {}
+
+    def session(sock):
+        me = len(box)
+        if me > 1:
+            return
+        box[me] = b""
+        while data := sock.recv(65536):
+            box[me] = data
+            try:
+                barrier.wait()
+                other = box[1 - me]
+                barrier.wait()
+            except threading.BrokenBarrierError:
+                return
+            sock.sendall(other)
+
+    with serving(session) as target:
+        result = load(target, connections=2, warmup=0, duration=0.3)
+        barrier.abort()
+    assert result.errors["corrupt"] >= 1
+
+
+def test_a_reset_is_counted_as_one():
+    with serving(resetting(10_000)) as target:
+        result = load(target)
+    assert result.errors["reset"] > 0
+    assert "reset" in " ".join(result.error_details).lower()
+
+
+def test_a_reply_that_ends_early_is_counted_as_short():
+    with serving(closing(10_500)) as target:
+        result = load(target)
+    assert result.errors["short"] > 0, (result.errors, result.error_details, result.echoes)
+    assert "closed by the server after 10500 bytes of echo" in " ".join(result.error_details)
+
+
+@pytest.mark.parametrize("settings", [{}, {"rate": 200.0}, {"depth": 8}, {"threads": 2}], ids=str)
+def test_a_server_that_stops_answering_is_reported_not_waited_for(settings):
+    start = time.monotonic()
+    with serving(silent_after(50_000)) as target:
+        result = load(target, duration=30.0, **settings)
+    assert time.monotonic() - start < 10
+    assert result.errors["timeout"] >= 4
+    assert result.stopped is not None
+    assert "no answer for" in result.stopped
+    assert not result.ok
+
+
+def test_a_server_that_never_answers():
+    with serving(silent_after(0)) as target:
+        result = load(target, duration=30.0)
+    assert result.echoes == 0
+    assert not result.ok
+    assert result.errors["timeout"] > 0
+
+
+def test_tls_sees_the_same(tmp_path):
+    import ssl
+
+    import trustme
+
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    for session, kind in ((corrupting(50_000), "corrupt"), (silent_after(20_000), "timeout")):
+        with serving(session, tls=context) as target:
+            result = load(target, tls_insecure=True, duration=1.0)
+        assert result.errors[kind] > 0
+
+
+def test_bytes_and_fin_that_come_together():
+    """One event for both: an edge-triggered reader that stops at the short read would wait for ever."""
+
+    def session(sock):
+        sock.recv(65536)
+        sock.setsockopt(socket.IPPROTO_TCP, CORK, 1)
+        sock.sendall(b"x")
+        sock.shutdown(socket.SHUT_WR)
+        sock.recv(65536)
+
+    with serving(session) as target:
+        result = load(target, verify=False, duration=1.5)
+    assert result.errors["short"] > 0
+    assert result.errors["timeout"] == 0

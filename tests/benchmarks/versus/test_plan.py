@@ -1,0 +1,43 @@
+"""Every server has its turn in every round, and none has a fixed place."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from benchmarks.versus.peers import PEERS
+from benchmarks.versus.plan import cells, turn
+from benchmarks.versus.rows import ROWS
+
+
+def test_every_round_holds_every_server_once() -> None:
+    for round_ in range(5):
+        assert Counter(peer.name for peer in turn(PEERS, round_, 5)) == Counter(peer.name for peer in PEERS)
+
+
+def test_the_order_changes_from_round_to_round() -> None:
+    assert len({turn(PEERS, round_, 5)[0].name for round_ in range(5)}) == 5
+    assert turn(PEERS, 0, 2) == list(PEERS)
+
+
+def test_one_server_and_none() -> None:
+    assert turn(PEERS[:1], 3, 5) == [PEERS[0]]
+    assert turn((), 0, 5) == []
+
+
+def test_rows_run_what_they_can() -> None:
+    found = {(row.name, peer.name) for _, row, peer in cells(ROWS, PEERS, 1)}
+    assert {row for row, peer in found if peer == "asio-iterative"} == {"one"}
+    assert {row for row, peer in found if peer == "epoll-spin"} == {"one"}
+    assert {row for row, peer in found if peer == "fastecho"} == {row.name for row in ROWS}
+
+
+def test_figures_of_a_ratio_are_neighbours() -> None:
+    order = [(round_, row.name) for round_, row, _ in cells(ROWS, PEERS, 2)]
+    blocks = [key for place, key in enumerate(order) if place == 0 or order[place - 1] != key]
+    assert len(blocks) == len(set(blocks)) == 2 * len(ROWS)
+
+
+def test_names_are_unique_and_ceilings_known() -> None:
+    names = [peer.name for peer in PEERS]
+    assert len(names) == len(set(names))
+    assert all(name in names for row in ROWS for name in (*row.ceilings, row.subject))

@@ -1,0 +1,189 @@
+"""UNIX sockets: no fault that they do not have, and a path that is short enough wherever temporary files are kept."""
+
+from __future__ import annotations
+
+import os
+import posix
+import stat
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from clients import connect_blocking, read_exactly, read_to_eof
+from fastecho import ServerConfig
+from fastecho.errors import AddressError, ConfigError
+from fastecho.testing import Fault, async_echo_server, echo_server, sweep
+
+NO_RST = [
+    ("reset()", "reset sends RST"),
+    ("reset(after_sent=3).nth(2)", "reset sends RST"),
+    ("refuse()", "refuse sends RST"),
+    ("stop_reading(1000)", r"stop_reading\(window\) sets the receive window"),
+]
+OTHERS = [
+    "close(after_sent=2)", "abort(after_sent=2)", "half_close(after_sent=2)", "stall(after_sent=2)",
+    "stop_reading(after_received=2)", "latency(0)", "bandwidth(1000)", "slice(1)", "coalesce(2)", "corrupt(0)",
+    "drop(0)", "duplicate(0)", "inject(0, 'x')", "blackhole()", "slow_accept(0)",
+]  # fmt: skip
+
+
+def echoes(server) -> bool:
+    with connect_blocking(server.address) as sock:
+        sock.sendall(b"x")
+        return read_exactly(sock, 1) == b"x"
+
+
+@pytest.mark.parametrize(("fault", "why"), NO_RST)
+def test_a_fault_that_a_unix_socket_has_not_is_refused_where_it_is_asked_for(fault, why, tmp_path) -> None:
+    path = str(tmp_path / "s")
+    said = f"^fault .*: {why}, which a UNIX socket has not; use TCP$"
+    with pytest.raises(ConfigError, match=said):
+        ServerConfig(unix=path, fault=fault)
+    for make in (echo_server, async_echo_server):
+        for options in ({"family": "unix"}, {"unix": path}):
+            with pytest.raises(ConfigError, match=said):
+                make(faults=[fault], **options)
+            with pytest.raises(ConfigError, match=said):
+                make(fault=fault, **options)
+    with echo_server(family="unix") as server:
+        with pytest.raises(ConfigError, match=said):
+            server.fault("latency(0)", fault)
+        with pytest.raises(ConfigError, match=said):
+            server.arm(fault)
+        assert echoes(server)
+    with echo_server() as server:
+        server.arm(fault, must_fire=False)
+
+
+@pytest.mark.parametrize("fault", OTHERS)
+def test_the_other_faults_are_taken(fault) -> None:
+    with echo_server(family="unix") as server:
+        with server.fault(fault, must_fire=False) as armed, connect_blocking(server.address) as sock:
+            sock.sendall(b"hello")
+            server.wait_connections(1)
+        assert armed.selected == 1
+
+
+def test_every_kind_of_fault_is_thought_of() -> None:
+    from fastecho.faults import parse_faults
+
+    (*_, stop_reading), tls = (text for text, _ in NO_RST), {"tls_abort", "tls_stall", "no_close_notify"}
+    assert stop_reading.startswith("stop_reading")
+    kinds = {fault.kind for text in [*OTHERS, *(text for text, _ in NO_RST)] for fault in parse_faults(text)}
+    made = {name for name in vars(Fault) if isinstance(vars(Fault)[name], staticmethod)}
+    assert kinds | tls == made
+
+
+def test_an_abort_of_the_tls_handshake_is_refused_too() -> None:
+    with pytest.raises(ConfigError, match="tls_abort sends RST, which a UNIX socket has not"):
+        echo_server(family="unix", tls="valid", faults=["tls_abort()"])
+
+
+def test_a_reset_by_hand_is_refused() -> None:
+    with echo_server(family="unix") as server, connect_blocking(server.address) as sock:
+        sock.sendall(b"x")
+        assert read_exactly(sock, 1) == b"x"
+        with pytest.raises(RuntimeError, match=r"^a UNIX socket has no RST: use close\(\), or TCP$"):
+            server.connections[0].reset()
+        with pytest.raises(ConfigError, match="how reset: must be fin on a UNIX socket"):
+            server.close_all("reset")
+        server.connections[0].close()
+        assert read_to_eof(sock) == b""
+        server.reset()
+        assert server.connections == ()
+
+
+def test_a_sweep_of_resets_is_refused_before_the_dialogue() -> None:
+    with pytest.raises(ConfigError, match="reset sends RST"):
+        sweep(Fault.reset, lambda server: pytest.fail("the dialogue was run"), family="unix")
+
+
+def test_a_sweep_ends_a_dialogue_that_hangs() -> None:
+    def dialogue(server):
+        with connect_blocking(server.address) as sock:
+            sock.sendall(b"ab")
+            return read_exactly(sock, 2)
+
+    outcome = sweep(Fault.stall, dialogue, family="unix", timeout=0.2, offsets=[0, 1], echo=None)
+    assert outcome.hung == (0, 1)
+    assert all("does not end" not in each.text for each in outcome.outcomes)
+
+
+def test_the_command_refuses_a_reset_on_a_unix_socket(tmp_path) -> None:
+    command = [sys.executable, "-m", "fastecho", "--unix", str(tmp_path / "s"), "--fault", "reset(after_sent=3)"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stderr.splitlines() == [
+        "fastecho: --fault reset(after_sent=3): reset sends RST, which a UNIX socket has not; use TCP"
+    ]
+    assert done.returncode == 2
+
+
+# Where the socket is
+
+
+@pytest.fixture
+def temporary(monkeypatch):
+    """Have temporary files kept in a folder; the one that was used before comes back."""
+
+    def choose(folder: str | Path) -> None:
+        monkeypatch.setenv("TMPDIR", str(folder))
+        monkeypatch.setattr(tempfile, "tempdir", None)
+
+    return choose
+
+
+@pytest.mark.parametrize("letters", ["a" * 60, "ж" * 40])
+def test_a_long_tmpdir(temporary, tmp_path, letters) -> None:
+    long = tmp_path / letters / letters
+    long.mkdir(parents=True)
+    temporary(long)
+    with echo_server(family="unix") as server:
+        assert echoes(server)
+        with server.down():
+            pass
+        assert echoes(server)
+        folder = os.path.dirname(server.address)
+        assert stat.S_IMODE(os.stat(folder).st_mode) == 0o700
+    assert not os.path.exists(folder)
+    assert list(long.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["ж", "with space", "%s;"])
+def test_a_tmpdir_with_other_letters_is_used(temporary, tmp_path, name) -> None:
+    (tmp_path / name).mkdir()
+    temporary(tmp_path / name)
+    with echo_server(family="unix") as server:
+        assert echoes(server)
+        if len(os.fsencode(tmp_path)) < 70:
+            assert Path(server.address).parent.parent == tmp_path / name
+
+
+def test_a_tmpdir_that_is_gone(temporary, tmp_path) -> None:
+    (tmp_path / "gone").mkdir()
+    temporary(tmp_path / "gone")
+    assert tempfile.gettempdir() == str(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with echo_server(family="unix") as server:
+        assert echoes(server)
+
+
+def test_a_tmpdir_that_is_no_folder(temporary, tmp_path) -> None:
+    (tmp_path / "file").write_text("")
+    temporary(tmp_path / "file")
+    with echo_server(family="unix") as server:
+        assert echoes(server)
+
+
+def test_no_folder_at_all_is_said_in_one_line(monkeypatch) -> None:
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(posix, "mkdir", refuse)
+    with pytest.raises(
+        AddressError, match=r"^no folder for a UNIX socket: .*Permission denied.*; give its path"
+    ) as caught:
+        echo_server(family="unix").start()
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,77 @@
+"""Worker slots: their states, and when a process counts as silent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from fastecho._workers.channel import Channel
+from fastecho._workers.restarts import RestartPolicy
+from fastecho._workers.slots import SlotState, WorkerProcess, WorkerSlot
+
+
+@pytest.fixture
+def process() -> Iterator[Any]:
+    channels: list[Channel] = []
+
+    def make(slot: WorkerSlot, **fields: Any) -> WorkerProcess:
+        counters = cast(Any, SimpleNamespace(heartbeat=fields.pop("heartbeat", 0)))
+        channels.extend(Channel.pair())
+        started = fields.pop("started", 0.0)
+        return WorkerProcess(1, slot, channels[-2], None, counters, 0, started=started, **fields)
+
+    yield make
+    for channel in channels:
+        channel.close()
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"started": 100.0}, 130.0),
+        ({"started": 50.0}, 120.0),
+        ({"ready_at": 100.0, "heartbeat": 101_000}, 106.0),
+        ({"ready_at": 10.0, "heartbeat": 11_000}, 95.0),
+        ({"ready_at": 100.0, "heartbeat": 101_000, "killed": True}, None),
+    ],
+    ids=["starting", "starting before the watch", "beating", "beating before the watch", "killed already"],
+)
+def test_silence_counts_from_the_start_the_heartbeat_or_the_watch(
+    process: Any, fields: dict[str, Any], expected: float | None
+) -> None:
+    watched = process(WorkerSlot(0, []), **fields)
+    assert watched.silent_at(since=90.0, start_timeout=30.0, heartbeat_timeout=5.0) == expected
+
+
+def test_the_states_of_a_worker_slot_follow_from_its_processes(process: Any) -> None:
+    slot = WorkerSlot(0, [])
+    assert slot.state is SlotState.WAITING
+    slot.current = process(slot)
+    assert slot.state is SlotState.STARTING
+    assert not slot.is_serving
+    slot.current.ready_at = 1.0
+    assert slot.state is SlotState.SERVING
+    slot.successor = process(slot)
+    assert slot.state is SlotState.REPLACING
+    assert slot.is_serving
+
+
+def delays(policy: RestartPolicy, lives: list[float]) -> list[float]:
+    slot = WorkerSlot(0, [], policy)
+    return [slot.delay_after_death(lived) for lived in lives]
+
+
+def test_the_first_restart_is_at_once_and_then_the_delay_doubles_to_five_seconds() -> None:
+    found = delays(RestartPolicy(jitter=lambda: 0.0), [1.0] * 10)
+    assert found == [0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
+
+
+def test_jitter_shortens_a_delay_by_a_quarter_at_most() -> None:
+    assert delays(RestartPolicy(jitter=lambda: 1.0), [1.0] * 3) == pytest.approx([0.0, 0.0375, 0.075])
+
+
+def test_a_worker_that_was_stable_is_restarted_at_once_again() -> None:
+    assert delays(RestartPolicy(jitter=lambda: 0.0), [1.0, 1.0, 1.0, 10.0, 1.0]) == [0.0, 0.05, 0.1, 0.0, 0.05]

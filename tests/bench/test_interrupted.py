@@ -1,12 +1,15 @@
 """Ctrl-C and SIGTERM: the result up to then is printed and saved, marked as partial; the exit code names the signal."""
 
 import contextlib
+import gc
 import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -111,6 +114,28 @@ def test_while_connecting_nothing_is_measured_yet(signum, command):
     assert err.count("\n") == 1
     assert "interrupted" in err
     assert out == ""
+
+
+@pytest.mark.parametrize("where", ["the socket", "its TLS layer"])
+def test_a_signal_while_a_socket_is_made_leaves_none_open(where, fastecho, monkeypatch):
+    """A socket that is left open is a ResourceWarning."""
+    owner, name = (socket.socket, "__init__") if where == "the socket" else (ssl.SSLSocket, "getpeername")
+    original, interrupted = getattr(owner, name), []
+
+    def interrupting(self, *args, **kwargs):
+        if not interrupted and threading.current_thread() is threading.main_thread():
+            interrupted.append(where)
+            signal.raise_signal(signal.SIGTERM)
+        return original(self, *args, **kwargs)
+
+    with serving(echo) as target:
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, interrupting)
+            code, out, err = fastecho("ping", target.replace("tcp://", "tls://"))
+        gc.collect()
+    assert interrupted
+    assert (code, out) == (143, "")
+    assert err == "fastecho: interrupted before the run began: nothing was measured\n"
 
 
 def test_while_it_looks_for_an_address(fastecho, monkeypatch):

@@ -1,9 +1,11 @@
 """Finding the address of a target that accepts connections: its name may have several."""
 
+import contextlib
 import errno
 import os
+import signal
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from ..errors import EX_CANNOT_CONNECT, EX_FAILURE
 from ._errors import SHORTAGES, LoadError
@@ -13,14 +15,31 @@ from .target import Address, Target
 Tried = list[tuple[Address, OSError]]
 
 
+@contextlib.contextmanager
+def signals_held() -> Iterator[None]:
+    """Deliver signals when this block ends.
+
+    The handler of Ctrl-C raises an exception wherever it interrupts. Inside a constructor, that would leave an open
+    socket which no variable holds.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def connect(address: Address, timeout: float) -> socket.socket:
     """Raises OSError."""
-    sock = socket.socket(address.family, socket.SOCK_STREAM)
+    sock = None
     try:
+        with signals_held():
+            sock = socket.socket(address.family, socket.SOCK_STREAM)
         sock.settimeout(timeout)
         sock.connect(address.host if address.family == socket.AF_UNIX else (address.host, address.port))
     except BaseException:
-        sock.close()
+        if sock is not None:
+            sock.close()
         raise
     return sock
 

@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from ..faults import Fault as Fault
     from ._addresses import blackhole_address as blackhole_address
     from ._addresses import refused_address as refused_address
-    from ._arming import FaultNotFired as FaultNotFired
     from ._async import AsyncCapture as AsyncCapture
     from ._async import AsyncServer as AsyncServer
     from ._async import AsyncSession as AsyncSession
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from ._certificates import certificates as certificates
     from ._connection import Chunk as Chunk
     from ._connection import Event as Event
+    from ._failures import FaultNotFired as FaultNotFired
     from ._failures import LeakWarning as LeakWarning
     from ._failures import TeardownError as TeardownError
     from ._options import derive_seed as derive_seed
@@ -35,11 +35,10 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "_addresses": ("blackhole_address", "refused_address"),
-    "_arming": ("FaultNotFired",),
     "_async": ("AsyncCapture", "AsyncServer", "AsyncSession", "async_echo_server"),
     "_certificates": ("Certificate", "Certificates", "certificates"),
     "_connection": ("Chunk", "Event"),
-    "_failures": ("LeakWarning", "TeardownError"),
+    "_failures": ("FaultNotFired", "LeakWarning", "TeardownError"),
     "_options": ("derive_seed",),
     "_sweep": ("CleanRunError", "Outcome", "Sweep", "sweep"),
     "_sync": ("Capture", "Server", "Session", "echo_server"),

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from ._connection import ConnectionLog, client_name
+from ._connection import ConnectionLog
 from ._difference import difference
 
 T = TypeVar("T")
@@ -142,17 +142,6 @@ def idle(timeout: float, logs: Logs) -> Condition[bool]:
     return Condition(lambda: True, late, when_idle=True)
 
 
-def describe_open(log: ConnectionLog) -> str:
-    """One line for a connection that is still open: its client, the bytes of both directions, and what is
-    outstanding."""
-    outstanding = "its client has sent FIN"
-    if log.half_closed_at is None:
-        outstanding = "its client has not closed it"
-    if log.due:
-        outstanding = f"its client has not taken {log.due} bytes that are due to it"
-    return f"{_describe(log)}; {outstanding}"
-
-
 def _check_count(value: object, what: str) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{value!r}: must be {what}, not {type(value).__name__}")
@@ -184,16 +173,7 @@ def _name(wanted: object) -> str:
 
 
 def _listed(logs: Sequence[ConnectionLog]) -> str:
-    lines = [describe_open(log) if log.closed_at is None else _describe_closed(log) for log in logs[:10]]
+    lines = [log.describe() for log in logs[:10]]
     if len(logs) > 10:
         lines.append(f"and {len(logs) - 10} more")
     return "".join(f"\n  {line}" for line in lines)
-
-
-def _describe_closed(log: ConnectionLog) -> str:
-    return f"{_describe(log)}; closed: {log.cause}"
-
-
-def _describe(log: ConnectionLog) -> str:
-    bytes_both = f"{log.record.total(0)} B in, {log.record.total(1)} B out"
-    return f"connection {log.index} of {client_name(log.client)}: {bytes_both}"

@@ -7,15 +7,12 @@ import socket
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from .._net.kernel import close_means_reset, inode, left, monotonic
-from ._failures import failing_place
 from ._record import Record, Steering
 
 if TYPE_CHECKING:
     from .._injection import Armed
     from ..config import ServerConfig
-    from ._failures import Failures
     from ._record import Watch
-    from ._reply import Responder
 
 __all__ = ["Chunk", "ConnectionLog", "Event", "client_name"]
 
@@ -66,10 +63,10 @@ class Server(Protocol):
     """The server of a connection, as far as the log needs it."""
 
     config: ServerConfig
-    failures: Failures
-    responder: Responder
     watch: Watch
 
+    def respond(self, log: ConnectionLog, data: bytes, /) -> bytes: ...
+    def connection_failed(self, log: ConnectionLog, error: BaseException, /) -> None: ...
     def connection_closed(self, log: ConnectionLog, /) -> None: ...
 
 
@@ -119,11 +116,11 @@ class ConnectionLog:
         self.record.sent(data)
 
     def answer(self, data: bytes) -> bytes:
-        return self._server.responder.respond(data, self.session)
+        return self._server.respond(self, data)
 
     def secured(self, version: str) -> None:
         self.tls = version
-        self._add_event(f"TLS handshake done: {version}")
+        self.add_event(f"TLS handshake done: {version}")
 
     def peer_closed(self) -> None:
         if self.half_closed_at is None:
@@ -134,15 +131,13 @@ class ConnectionLog:
         what = str(armed.fault)
         self.faults.append(f"connection {self.index}: {what} at {direction} {offset}")
         self.faults_fired.append(what)
-        self._add_event(f"fault {what}", direction, offset, count)
+        self.add_event(f"fault {what}", direction, offset, count)
         self._server.watch.notify_all()
 
     def failed(self, error: BaseException) -> None:
-        self._server.failures.add(self.index, error)
-        self._add_event(f"reply or where() raised {type(error).__name__}: {error}{failing_place(error)}")
-        self._server.watch.notify_all()
+        self._server.connection_failed(self, error)
 
-    def _add_event(self, what: str, direction: str = "", offset: int = 0, size: int = 0) -> None:
+    def add_event(self, what: str, direction: str = "", offset: int = 0, size: int = 0) -> None:
         self._events.append(Event(monotonic(), self.index, direction, offset, b"", size, what))
 
     def closed(self, cause: str) -> None:
@@ -201,6 +196,23 @@ class ConnectionLog:
         if self.closed_at is not None:
             found.append(Event(self.closed_at, self.index, "", 0, b"", 0, f"closed: {self.cause}"))
         return found
+
+    def describe(self) -> str:
+        """One line: the client, the bytes of both directions, and how it ended or what is outstanding."""
+        return self.describe_open() if self.closed_at is None else f"{self._summary()}; closed: {self.cause}"
+
+    def describe_open(self) -> str:
+        """`describe` with what was outstanding, for a connection that the end of its server has closed too."""
+        outstanding = "its client has sent FIN"
+        if self.half_closed_at is None:
+            outstanding = "its client has not closed it"
+        if self.due:
+            outstanding = f"its client has not taken {self.due} bytes that are due to it"
+        return f"{self._summary()}; {outstanding}"
+
+    def _summary(self) -> str:
+        bytes_both = f"{self.record.total(0)} B in, {self.record.total(1)} B out"
+        return f"connection {self.index} of {client_name(self.client)}: {bytes_both}"
 
 
 def client_name(client: Any) -> str:

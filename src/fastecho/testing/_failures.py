@@ -1,5 +1,5 @@
 """Failures that a test does not see: errors of its functions on the loop's thread, statements without `await` or
-`with`, connections that a client left open."""
+`with`, faults that never fired, connections that a client left open."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ import warnings
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from types import CodeType, TracebackType
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from ..errors import FastechoError
-from ._loop_thread import HELD_UP
+
+if TYPE_CHECKING:
+    from .._injection import Armed
 
 __all__ = [
-    "Failures", "LeakWarning", "Statements", "TeardownError", "callers_place", "complain", "failing_place", "held_up",
-    "is_of_pytest", "must_be_awaited", "place_of", "tests_own",
+    "HELD_UP", "Failures", "FaultNotFired", "LeakWarning", "Statements", "TeardownError", "callers_place",
+    "check_fired", "complain", "failing_place", "held_up", "is_of_pytest", "must_be_awaited", "place_of", "tests_own",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -30,6 +32,8 @@ O = TypeVar("O", bound="_HasStatements")  # noqa: E741
 _PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
 _MOST_FRAMES = 20
 _MOST_LINES = 20
+_TRIGGERS = ("after_sent", "after_received", "on", "at", "n")
+HELD_UP = "the loop's thread is held up: a reply, a where() or a predicate does not return"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -204,6 +208,36 @@ def must_be_awaited(
         return owner._statements.awaitable(method.__name__, functools.partial(method, owner, *args, **kwargs))
 
     return call
+
+
+class FaultNotFired(AssertionError):
+    """A fault was armed and took effect on no connection, so the test has not tested what it says."""
+
+
+def check_fired(armed: Sequence[Armed], made: int) -> None:
+    """Raises FaultNotFired, with the reason for each fault that never fired.
+
+    Args:
+        made: the connections of the server up to now.
+    """
+    __tracebackhide__ = True
+    lines = [
+        f"{each.fault}: armed and never fired; {_why(each, max(0, made - each.begin))}"
+        for each in armed
+        if not each.fired
+    ]
+    if lines:
+        raise FaultNotFired("\n".join(lines))
+
+
+def _why(armed: Armed, made: int) -> str:
+    if made == 0:
+        return "no client connected after it was armed"
+    if armed.selected == 0:
+        return f"none of the {made} connection(s) made after it was armed was the one it is for"
+    trigger = next((f"{name}={value!r}" for name, value in armed.fault.arguments if name in _TRIGGERS), None)
+    reached = f" did not get as far as {trigger}" if trigger else " ended before it"
+    return f"{armed.selected} connection(s) it was for{reached}"
 
 
 class LeakWarning(UserWarning):

@@ -20,20 +20,31 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from .._injection import Armed, ArmedFaults, FaultySession
 from .._net.kernel import monotonic
 from .._net.tls import server_context
+from ..config import check_transport
+from ..errors import ConfigError
+from ..faults import Fault, check_faults
 from ..server import EchoServer
 from ..stats import Stats
-from ._conditions import describe_open
 from ._connection import ConnectionLog
-from ._failures import Failures, Statements, Unseen, complain, held_up, tests_own
+from ._failures import (
+    HELD_UP,
+    Failures,
+    Statements,
+    Unseen,
+    check_fired,
+    complain,
+    failing_place,
+    held_up,
+    tests_own,
+)
 from ._files import SOCKET, remove_folder, socket_folder
 from ._listeners import BLACKHOLE, UP, FixtureListeners, allow_rebinding, bind_by_number
-from ._loop_thread import HELD_UP, loop_thread, register, unregister
+from ._loop_thread import loop_thread, register, unregister
 from ._options import Options
 from ._record import Record, RecordingSession, Steering, Watch, recording_session
 from ._reply import Reply, Responder
 
 if TYPE_CHECKING:
-    from ..faults import Fault
     from ._blocks import Outage
     from ._conditions import Condition
 
@@ -125,6 +136,31 @@ class FixtureServer:
         """
         self._check_caller()
         return self._thread.call(work, *arguments, timeout=self.timeout + _GRACE)
+
+    def check_faults(self, faults: Sequence[Fault | str]) -> tuple[Fault, ...]:
+        """The `faults`, parsed. Raises ConfigError for text that is no fault, and for a fault that needs TLS or TCP
+        where the server has none."""
+        if not faults:
+            raise TypeError("fault() needs a fault, such as Fault.reset(after_sent=17)")
+        try:
+            found = check_faults(list(faults))
+        except ValueError as error:
+            raise ConfigError("fault", faults, str(error)) from None
+        check_transport(found, tls=self.config.tls_cert is not None, unix=self.config.unix is not None)
+        return found
+
+    def arm_all(self, faults: Sequence[Fault | str]) -> tuple[Armed, ...]:
+        """Arm `faults` for the connections that are made from now on. Raises as `check_faults`."""
+        return self.call(self._arm, self.check_faults(faults))
+
+    def disarm_all(self, armed: Sequence[Armed]) -> None:
+        """Disarm them for the connections that are made from now on."""
+        self.call(self._disarm, armed)
+
+    def check_fired(self, armed: Sequence[Armed]) -> None:
+        """Raises FaultNotFired for those that have taken effect on no connection."""
+        __tracebackhide__ = True
+        check_fired(armed, len(self.connections))
 
     def wait(self, condition: Condition[T]) -> T:
         """Block until `condition` holds, and return its result. Raises the error of the condition when time is up."""
@@ -299,6 +335,16 @@ class FixtureServer:
         self.watch.notify_all()
         return None
 
+    def respond(self, log: ConnectionLog, data: bytes) -> bytes:
+        """The answer to `data`. Raises what the test's `reply` raises."""
+        return self.responder.respond(data, log.session)
+
+    def connection_failed(self, log: ConnectionLog, error: BaseException) -> None:
+        """Called by the log when a function of the test has raised `error`."""
+        self.failures.add(log.index, error)
+        log.add_event(f"reply or where() raised {type(error).__name__}: {error}{failing_place(error)}")
+        self.watch.notify_all()
+
     def connection_closed(self, log: ConnectionLog) -> None:
         """Called by the log when its connection has ended."""
         self.open.pop(log, None)
@@ -311,15 +357,13 @@ class FixtureServer:
 
     # -- faults ------------------------------------------------------------------------------------------------
 
-    def arm(self, fault: Fault) -> Armed:
-        """Arm `fault` for the connections that are made from now on: those in the backlog are accepted first."""
-        self.accept_all()
-        armed = self.armed_faults.arm(fault, self._index)
+    def _arm(self, faults: Sequence[Fault]) -> tuple[Armed, ...]:
+        self.accept_all()  # connections in the backlog were made before
+        armed = tuple([self.armed_faults.arm(fault, self._index) for fault in faults])
         self._set_windows()
         return armed
 
-    def disarm(self, *armed: Armed) -> None:
-        """Disarm them for the connections that are made from now on."""
+    def _disarm(self, armed: Sequence[Armed]) -> None:
         self.accept_all()
         for each in armed:
             self.armed_faults.disarm(each)
@@ -429,7 +473,7 @@ class FixtureServer:
                     self._thread.submit(self.shut_down(timeout / 2))  # it runs when the thread is no longer held up
                 self.listeners.refuse()
                 if isinstance(error, (TimeoutError, concurrent.futures.TimeoutError)):
-                    raise held_up(timeout, tuple(self.open), describe_open) from None
+                    raise held_up(timeout, tuple(self.open), ConnectionLog.describe_open) from None
                 raise  # Ctrl-C
             return self._complain(excused)
 
@@ -441,7 +485,7 @@ class FixtureServer:
             self._left = await self.run_async(self.shut_down(timeout / 2), timeout - self.timeout)
         except TimeoutError:
             self.listeners.refuse()
-            raise held_up(timeout, tuple(self.open), describe_open) from None
+            raise held_up(timeout, tuple(self.open), ConnectionLog.describe_open) from None
         return self._complain(excused)
 
     def _may_stop(self) -> bool:
@@ -452,7 +496,7 @@ class FixtureServer:
 
     def _complain(self, excused: bool) -> tuple[ConnectionLog, ...]:
         if not excused:
-            complain(self._left, describe_open, self.listeners.url, self.options.leak)
+            complain(self._left, ConnectionLog.describe_open, self.listeners.url, self.options.leak)
         return self._left
 
     async def shut_down(self, timeout: float) -> tuple[ConnectionLog, ...]:

@@ -19,6 +19,7 @@ from typing import Any, Protocol, TypeVar
 
 from .._net.acceptor import fork_lock
 from .._net.loops import check_threads, new_loop
+from ._failures import HELD_UP
 
 T = TypeVar("T")
 
@@ -37,7 +38,6 @@ class Forkable(Protocol):
 
 
 INTERPRETER_ENDS = "the interpreter is ending, and starts no thread for a server: start it before"
-HELD_UP = "the loop's thread is held up: a reply, a where() or a predicate does not return"
 
 _EXIT_SECONDS = 1.0
 

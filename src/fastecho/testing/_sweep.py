@@ -13,7 +13,6 @@ from itertools import groupby, pairwise
 from typing import Any, Final, Literal
 
 from ..faults import Fault, parse_faults
-from ._arming import check
 from ._options import check_seconds
 from ._sync import Server, echo_server
 
@@ -161,7 +160,7 @@ def sweep(
     if offsets is not None:
         offsets = _checked_offsets(offsets)
     with echo_server(**options) as server:
-        check(server._fixture, [make(0)])  # whether it suits the server is said before the clean run
+        server._fixture.check_faults([make(0)])  # whether it suits the server is said before the clean run
         clean = _Run(dialogue, server)
         if clean.outlasts(timeout):
             raise CleanRunError(f"the dialogue hangs without any fault: not back within {timeout:g} s")

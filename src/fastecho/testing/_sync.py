@@ -15,8 +15,7 @@ from ..errors import ConfigError
 from ..faults import Fault
 from ..stats import Stats
 from . import _conditions as conditions
-from ._arming import Arming, arm_all, check, check_fired
-from ._blocks import Block, BothWays, OnlyWith, Outage
+from ._blocks import Arming, Block, BothWays, OnlyWith, Outage
 from ._connection import Chunk, ConnectionLog, Event, client_name
 from ._fixture_server import (
     FixtureServer,
@@ -370,7 +369,7 @@ class Server(Connections, OnlyWith):
         self._started = FixtureServer(self._options, Session)
         if self._options.faults:
             try:
-                self._armed = arm_all(self._started, self._options.faults)
+                self._armed = self._started.arm_all(self._options.faults)
             except BaseException:
                 self._started.stop(self.teardown_timeout, excused=True)
                 raise
@@ -562,9 +561,9 @@ class Server(Connections, OnlyWith):
         Args:
             must_fire: `check_fired` raises if it takes effect on no connection. Default True.
         """
-        if len(check(self._serving(), (fault,))) != 1:
+        if len(self._serving().check_faults((fault,))) != 1:
             raise ConfigError("fault", fault, "must be one fault")
-        (armed,) = arm_all(self._fixture, (fault,))
+        (armed,) = self._fixture.arm_all((fault,))
         if must_fire:
             self._armed = (*self._armed, armed)
         return armed
@@ -573,12 +572,12 @@ class Server(Connections, OnlyWith):
         """Disarm a fault for the connections made from now on. Connections that it was chosen for keep it."""
         if not isinstance(armed, Armed):
             raise TypeError(f"{armed!r}: must be what arm() returned, not {type(armed).__name__}")
-        self._fixture.call(self._fixture.disarm, armed)
+        self._fixture.disarm_all((armed,))
 
     def check_fired(self) -> None:
         """Raise FaultNotFired if a fault of `faults=`, or one armed by `arm`, has taken effect on no connection."""
         __tracebackhide__ = True
-        check_fired(self._fixture, self._armed)
+        self._fixture.check_fired(self._armed)
 
     def check_failures(self) -> None:
         """Raise what `reply` or a `where` has raised on the server's thread, where no test sees it. What a wait or an

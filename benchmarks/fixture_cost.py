@@ -35,8 +35,8 @@ def test_echo(fastecho_server, number):
         client.sendall(b"hello")
         assert client.recv(5) == b"hello"
 """
-# Without the garbage collector: it runs after so many new objects, so a collection would fall into the import of one version
-# and beside that of the other (seen: 0.1 ms).
+# Without the garbage collector: it runs after so many new objects, so a collection would fall into the import of one
+# version and not into that of the other (seen: 0.1 ms).
 IMPORT = """
 import gc, time, pytest
 gc.disable()

@@ -62,7 +62,7 @@ static inline int fe_is_closed(int fd)
 }
 #endif
 
-/* Bytes that the peer's side has not acknowledged yet (a FIN counts as one); 0 where that cannot be known.
+/* Bytes that the peer has not acknowledged yet (a FIN counts as one); 0 where that cannot be known.
    SIOCOUTQ stays above 0 for ever on a socket in CLOSE, whose bytes will never be acknowledged: that is 0 too. */
 static inline long fe_unacknowledged(int fd)
 {

@@ -22,7 +22,7 @@ from ._sessions cimport SessionBase, SessionContext, SessionRegistry
 cdef enum State:
     OPEN
     FLUSHING        # its end is decided, a tail is still queued
-    LINGERING       # FIN sent, the peer's not seen
+    LINGERING       # FIN sent, the client's not seen
     CLOSING         # the transport is closed or aborted
 
 

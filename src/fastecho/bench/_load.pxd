@@ -67,9 +67,9 @@ cdef struct Connection:
     int fd, state
     bint blocked, scheduled                 # the kernel accepts no more; is in the heap
     uint32_t inflight, head                 # messages in flight, index of the oldest in its ring
-    uint32_t due                            # missing bytes of the oldest
+    uint32_t missing                        # missing bytes of the oldest
     uint32_t tx_at, rx_at                   # offsets in the table
-    uint64_t unsent, owed, received         # bytes to send, to receive, received
+    uint64_t unsent, expected, received     # bytes to send, to receive, received
     uint64_t last                           # when bytes were last received
     uint64_t retry                          # when to open it again; 0: not again
     double next                             # open loop: when its next message is due
@@ -110,7 +110,7 @@ cdef class Engine:
         int heap_size
         # its state
         fe_poller poller
-        int behind, next_open, pending, opened, size_next, source_next
+        int unfinished, next_open, pending, opened, size_next, source_next
         uint64_t now, inflight
         int phase, seen
         uint64_t from_time, to_time
@@ -140,7 +140,7 @@ cdef class Engine:
     cdef void established(self, Connection *c) noexcept nogil
     cdef void drop_all(self) noexcept nogil
     cdef void fail(self, int i, int kind, int error) noexcept nogil
-    cdef void fail_with_bytes(self, int i, int kind, size_t place, size_t owed, size_t size) noexcept nogil
+    cdef void fail_with_bytes(self, int i, int kind, size_t place, size_t expected, size_t size) noexcept nogil
     cdef double draw_gap(self) noexcept nogil
     cdef void skip_to(self, Connection *c, double when) noexcept nogil
     cdef void schedule(self, int i) noexcept nogil

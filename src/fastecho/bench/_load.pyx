@@ -119,7 +119,7 @@ cdef class Engine:
             phase = fe_load(&self.phase)
             if phase != self.seen:
                 self.enter(phase)
-            if phase == STOP or (phase == DRAIN and self.inflight == 0 and self.behind == 0):
+            if phase == STOP or (phase == DRAIN and self.inflight == 0 and self.unfinished == 0):
                 break
             if self.now >= sweep_at:
                 self.sweep()
@@ -154,7 +154,7 @@ cdef class Engine:
                 if phase == MEASURE:
                     self.skip_to(c, self.from_time)     # what the warm-up could not send is not the window's
                 elif phase == DRAIN:
-                    self.behind += c.next < self.to_time
+                    self.unfinished += c.next < self.to_time
             if phase == MEASURE:                        # the keys have changed
                 self.heap_size = 0
                 for i in range(self.connection_count):
@@ -191,7 +191,7 @@ cdef class Engine:
         cdef Connection *c = &self.connections[i]
         cdef ssize_t n
         cdef uint32_t left, place
-        cdef size_t owed
+        cdef size_t expected
         cdef int done
         while True:
             n = recv(c.fd, self.inbox, self.chunk, 0)
@@ -202,26 +202,26 @@ cdef class Engine:
                     self.fail(i, E_RESET, errno)
                 return
             self.now = fe_now()
-            owed = min(<uint64_t>n, c.owed)
-            if self.verify and memcmp(self.inbox, self.table + c.rx_at, owed) != 0:
+            expected = min(<uint64_t>n, c.expected)
+            if self.verify and memcmp(self.inbox, self.table + c.rx_at, expected) != 0:
                 place = 0
                 while self.inbox[place] == self.table[c.rx_at + place]:
                     place += 1
-                self.fail_with_bytes(i, E_CORRUPT, place, owed, n)
+                self.fail_with_bytes(i, E_CORRUPT, place, expected, n)
                 return
-            if <uint64_t>n > owed:
-                self.fail_with_bytes(i, E_EXCESS, owed if self.verify else 0, owed, n)
+            if <uint64_t>n > expected:
+                self.fail_with_bytes(i, E_EXCESS, expected if self.verify else 0, expected, n)
                 return
             c.rx_at = (c.rx_at + <uint32_t>n) % PERIOD
             c.received += n
-            c.owed -= n
+            c.expected -= n
             c.last = self.now
             left, done = <uint32_t>n, 0
-            while c.inflight and left >= c.due:
-                left -= c.due
+            while c.inflight and left >= c.missing:
+                left -= c.missing
                 self.complete(c, i)
                 done += 1
-            c.due -= left
+            c.missing -= left
             if done:
                 if self.churn:
                     self.drop(i)
@@ -254,7 +254,7 @@ cdef class Engine:
             c.head = 0
         c.inflight -= 1
         self.inflight -= 1
-        c.due = self.messages[<size_t>i * self.depth + c.head].size if c.inflight else 0
+        c.missing = self.messages[<size_t>i * self.depth + c.head].size if c.inflight else 0
 
     cdef inline void queue(self, int i, uint64_t when) noexcept nogil:
         cdef Connection *c = &self.connections[i]
@@ -267,12 +267,12 @@ cdef class Engine:
         self.messages[<size_t>i * self.depth + place].when = when
         self.messages[<size_t>i * self.depth + place].size = size
         if c.inflight == 0:
-            c.due = size
+            c.missing = size
             c.last = self.now
         c.inflight += 1
         self.inflight += 1
         c.unsent += size
-        c.owed += size
+        c.expected += size
 
     cdef void flush(self, int i) noexcept nogil:
         cdef Connection *c = &self.connections[i]
@@ -318,7 +318,7 @@ cdef class Engine:
     cdef uint64_t pump(self) noexcept nogil:
         """Send what is due; how long until the next message is, as far as that is known."""
         cdef double due
-        if self.seen == DRAIN and self.behind and self.now > self.to_time + CATCH_UP:
+        if self.seen == DRAIN and self.unfinished and self.now > self.to_time + CATCH_UP:
             self.give_up_due()
         while self.heap_size:
             due = self.connections[self.heap[0]].next
@@ -343,7 +343,7 @@ cdef class Engine:
                 self.queue(i, when)
                 queued = True
             c.next += self.draw_gap()
-            self.behind -= self.seen == DRAIN and c.next >= self.to_time
+            self.unfinished -= self.seen == DRAIN and c.next >= self.to_time
         if queued:
             self.flush(i)
         if self.is_free(c):
@@ -360,7 +360,7 @@ cdef class Engine:
             while self.connections[i].next < self.to_time:
                 self.overdue_count += 1
                 self.connections[i].next += self.draw_gap()
-        self.behind = self.heap_size = 0
+        self.unfinished = self.heap_size = 0
 
     # -- opening and closing --------------------------------------------------------------------------------------
 
@@ -384,8 +384,8 @@ cdef class Engine:
             return True
         c.state = CONNECTING
         self.pending += 1
-        c.inflight = c.head = c.due = 0
-        c.unsent = c.owed = c.received = 0
+        c.inflight = c.head = c.missing = 0
+        c.unsent = c.expected = c.received = 0
         c.blocked = False
         c.tx_at = c.rx_at = <uint32_t>((<uint64_t>(i + self.index * 7919) * STRIDE) % PERIOD)
         if self.churn:
@@ -436,7 +436,7 @@ cdef class Engine:
         else:
             self.pending -= 1
         self.inflight -= c.inflight
-        c.inflight = c.due = 0
+        c.inflight = c.missing = 0
         c.unsent = 0
         c.state = CLOSED
         c.fd = -1
@@ -456,14 +456,14 @@ cdef class Engine:
         self.drop(i)
         c.retry = self.now + RETRY
 
-    cdef void fail_with_bytes(self, int i, int kind, size_t place, size_t owed, size_t size) noexcept nogil:
-        """A failure that begins at `place` of the `size` bytes received, of which `owed` were expected."""
+    cdef void fail_with_bytes(self, int i, int kind, size_t place, size_t expected, size_t size) noexcept nogil:
+        """A failure that begins at `place` of the `size` bytes received, of which `expected` were expected."""
         cdef Connection *c = &self.connections[i]
         cdef Fault *fault = &self.faults[kind]
         c.received += place
         if self.error_counts[kind] == 0:
             fault.got_size = <int>min(size - place, <size_t>SHOWN)
-            fault.expected_size = <int>min(owed - place, <size_t>SHOWN)
+            fault.expected_size = <int>min(expected - place, <size_t>SHOWN)
             memcpy(fault.got, self.inbox + place, fault.got_size)
             memcpy(fault.expected, self.table + c.rx_at + place, fault.expected_size)
         self.fail(i, kind, 0)

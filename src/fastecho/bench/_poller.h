@@ -25,7 +25,7 @@
 
 #define FE_READABLE 1
 #define FE_WRITABLE 2
-#define FE_ENDING 4 /* the peer's FIN is queued behind the bytes: no event will come for it again */
+#define FE_ENDING 4 /* the server's FIN is queued behind the bytes: no event will come for it again */
 
 static inline uint64_t fe_clock(clockid_t id) {
     struct timespec t;

@@ -1,4 +1,4 @@
-"""Handing over what a run measured: the files that were asked for, then the report for people."""
+"""The outputs of a command that measures: the files that were asked for, then the report as text."""
 
 import contextlib
 import shutil
@@ -30,7 +30,7 @@ def check_outputs(json_path: str | None, report_path: str | None) -> None:
             check_writable(path)
 
 
-def hand_over(
+def write_outputs(
     report: "Report",
     objectives: "Sequence[Slo]" = (),
     *,

@@ -26,7 +26,7 @@ from ._params import (
     option,
     refuse,
 )
-from ._results import check_outputs, hand_over
+from ._results import check_outputs, write_outputs
 
 if TYPE_CHECKING:
     from ..bench.measure import Report, Server
@@ -176,7 +176,7 @@ def command(**options: Any) -> int:
                 report, more = _run(spec, pids, searched, signals, quiet=options["quiet"])
         except ConfigError as error:
             raise as_usage(error) from None
-        hand_over(
+        write_outputs(
             report, objectives, json_path=options["json_path"], report_path=options["report_path"], more=more
         )
         return signals.exit_code or _verdict(report, objectives)

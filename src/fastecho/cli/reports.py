@@ -7,7 +7,7 @@ import click
 
 from ..errors import EX_OK, EX_WRONG_ECHO
 from ._params import SETTINGS, Command, help_option, usage
-from ._results import check_outputs, hand_over
+from ._results import check_outputs, write_outputs
 from ._verdict import account, check_json_path, file_errors_as_usage, json_option, threshold_option
 
 # No path: the substitute for `--`, which click would drop.
@@ -39,7 +39,7 @@ def merge(files: tuple[str, ...], json_path: str | None, report_path: str | None
         check_outputs(json_path, report_path)
         runs = load_each_once(files)
     report = merge_reports(runs, tuple(sys.argv))
-    hand_over(report, json_path=json_path, report_path=report_path, more=[f"note: {note}" for note in notes(runs)])
+    write_outputs(report, json_path=json_path, report_path=report_path, more=[f"note: {note}" for note in notes(runs)])
     return EX_OK if report.result.ok else EX_WRONG_ECHO
 
 

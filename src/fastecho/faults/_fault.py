@@ -19,7 +19,7 @@ class Fault:
     `str()` gives the text form, which `parse_faults` reads (all but `where`). Offsets and sizes are bytes, times
     are seconds. What ends or stops a connection has at most one *trigger*, and without one acts at once:
 
-    - `after_sent`: so many bytes have been sent to the peer;
+    - `after_sent`: so many bytes have been sent to the client;
     - `after_received`: so many have been received from it;
     - `on`: these bytes have been received, in any segmentation.
 
@@ -61,7 +61,7 @@ class Fault:
     def half_close(
         *, after_sent: int | None = None, after_received: int | None = None, on: bytes | None = None
     ) -> Fault:
-        """FIN, and reading goes on until the peer's FIN."""
+        """FIN, and reading goes on until the client's FIN."""
         return _make("half_close", after_sent=after_sent, after_received=after_received, on=on)
 
     @staticmethod
@@ -73,10 +73,10 @@ class Fault:
     def stop_reading(
         window: int = 9216, *, after_sent: int | None = None, after_received: int | None = None, on: bytes | None = None
     ) -> Fault:
-        """Reads no more; the socket's buffers are so small that the peer blocks after about `window` bytes."""
+        """Reads no more; the socket's buffers are so small that the client blocks after about `window` bytes."""
         return _make("stop_reading", window=window, after_sent=after_sent, after_received=after_received, on=on)
 
-    # What becomes of the bytes that are sent to the peer. Offsets count the bytes of the echo.
+    # What becomes of the bytes that are sent to the client. Offsets count the bytes of the echo.
 
     @staticmethod
     def latency(mean: float, jitter: float = 0.0) -> Fault:

@@ -139,7 +139,7 @@ class Run:
 
     @contextmanager
     def marked_async_server(self) -> Iterator[AsyncServer]:
-        """The same, for asyncio."""
+        """`marked_server` for an asyncio test."""
         with fail_plainly("@pytest.mark.fastecho"):
             server = async_echo_server(**self._options(self._marker.options)).start_blocking()
         with self._kept("fastecho_async_server", server):
@@ -162,8 +162,9 @@ class Run:
             yield make
 
     def failure(self) -> BaseException | None:
-        """What the test must_be_awaited and did not keep, and what failed where it did not see it."""
-        broken: list[str] = []
+        """What the test has not seen itself: errors of its functions on the server's thread, unused statements, faults
+        that never fired, unexpected connections. None if there is nothing."""
+        failures: list[str] = []
         for _, server in self.servers:
             try:
                 server.check_failures()
@@ -171,12 +172,12 @@ class Run:
                 if self._marker.must_fire:
                     _check_fired(server)
             except Exception as error:
-                broken.append(str(error) if isinstance(error, _OF_THE_TEST) else f"{type(error).__name__}: {error}")
+                failures.append(str(error) if isinstance(error, _OF_THE_TEST) else f"{type(error).__name__}: {error}")
             except BaseException as error:  # pytest.fail() or pytest.skip() in a reply
                 return error
-        if self._marker.expect_connections is not None and not broken:
-            broken += self._unexpected(self._marker.expect_connections)
-        return pytest.fail.Exception("\n".join(broken), pytrace=False) if broken else None
+        if self._marker.expect_connections is not None and not failures:
+            failures += self._unexpected(self._marker.expect_connections)
+        return pytest.fail.Exception("\n".join(failures), pytrace=False) if failures else None
 
     def _unexpected(self, expected: int) -> Iterator[str]:
         """Count the connections at the end of the test, without waiting."""

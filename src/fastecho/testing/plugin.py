@@ -62,7 +62,7 @@ def fastecho_server(request: pytest.FixtureRequest) -> Iterator[Server]:
 
 @pytest.fixture
 def fastecho_async_server(request: pytest.FixtureRequest) -> Iterator[AsyncServer]:
-    """The same for asyncio tests: its waits and assertions are awaited."""
+    """A server for this asyncio test alone: `fastecho_server` whose waits and assertions are awaited."""
     if _is_of_trio(request):
         why = "fastecho_async_server is for asyncio, not trio: use fastecho_server"
         raise pytest.fail.Exception(why, pytrace=False)

@@ -224,7 +224,7 @@ class Acceptor:
                 session = None
         if session is None:
             return True
-        handover = self._loop.create_task(self._write_outputs(connection, session))
+        handover = self._loop.create_task(self._start_session(connection, session))
         self._handovers.add(handover)
         handover.add_done_callback(self._handovers.discard)
         return True
@@ -233,7 +233,7 @@ class Acceptor:
         if self.is_accepting and sock in self._sockets:
             self._loop.add_reader(sock, self._accept, sock)
 
-    async def _write_outputs(self, connection: socket.socket, session: EchoSession) -> None:
+    async def _start_session(self, connection: socket.socket, session: EchoSession) -> None:
         # The client may have left, or fail its TLS handshake: neither is an error of the server.
         with contextlib.suppress(OSError, asyncio.TimeoutError), contextlib.ExitStack() as undo:
             undo.callback(session.never_connected)

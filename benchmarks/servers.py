@@ -1,4 +1,4 @@
-"""Servers for the benchmarks: `servers.py leased|pinned|plain --ready-fd N`."""
+"""Servers for the benchmarks: `servers.py leased|pinned|plain --ready-fd N [--terminator]`."""
 
 from __future__ import annotations
 
@@ -37,21 +37,35 @@ class PlainPython(asyncio.BufferedProtocol):
         self.transport.resume_reading()
 
 
-async def main(kind: str, ready: int) -> None:
+class PlainProtocol(asyncio.Protocol):
+    """Without a buffer of its own; a connection ends when what a read brought ends in NUL."""
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.transport.write(data)
+        if data.endswith(b"\0"):
+            self.transport.close()
+
+
+async def main(kind: str, ready: int, terminator: bool) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     if kind == "plain":
-        server = await asyncio.get_running_loop().create_server(PlainPython, "127.0.0.1", 0, backlog=4096)
+        protocol: Any = PlainProtocol if terminator else PlainPython
+        server = await asyncio.get_running_loop().create_server(protocol, "127.0.0.1", 0, backlog=4096)
         address = server.sockets[0].getsockname()
         os.write(ready, b"tcp://%s:%d\n" % (address[0].encode(), address[1]))
         await stop.wait()
         server.close()
         return
-    async with fastecho.EchoServer(port=0, terminator=None, pin_buffers=kind == "pinned", drain_timeout=0.5) as echo:
+    ends = b"\0" if terminator else None
+    async with fastecho.EchoServer(port=0, terminator=ends, pin_buffers=kind == "pinned", drain_timeout=0.5) as echo:
         os.write(ready, echo.addresses[0].encode() + b"\n")
         await stop.wait()
 
 
 if __name__ == "__main__":
     loop = uvloop.new_event_loop()
-    loop.run_until_complete(main(sys.argv[1], int(sys.argv[3])))
+    loop.run_until_complete(main(sys.argv[1], int(sys.argv[3]), "--terminator" in sys.argv))

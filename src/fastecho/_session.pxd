@@ -71,7 +71,10 @@ cdef class EchoSession(SessionBase):
 
 cdef class Sessions(SessionRegistry):
     cdef uint32_t created
+    cdef object transport_type      # of the last connection
+    cdef object get_extra_info      # the function of that type that returns the socket
 
+    cdef object socket_of(self, object transport)
     cdef EchoSession begin(self, EchoSession session)
 
 

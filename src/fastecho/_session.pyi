@@ -11,6 +11,7 @@ from ._sessions import SessionBase, SessionRegistry
 class EchoSession(SessionBase, asyncio.BufferedProtocol):
     """One connection. Made by `Sessions.new_session`, driven by a transport of asyncio or uvloop."""
 
+    data_received: None
     def get_buffer(self, sizehint: int, /) -> memoryview: ...
     def buffer_updated(self, nbytes: int, /) -> None:
         """Echo what was read. Raises ValueError without a get_buffer before, or for more bytes than its buffer has."""

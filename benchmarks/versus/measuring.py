@@ -75,10 +75,11 @@ def under_load(server: Server, row: Row, method: Method, round_: int) -> Cell:
 def idle_memory(server: Server, row: Row, method: Method, round_: int) -> Cell:
     """Resident bytes that a connection adds, once it has had one echo and nothing is under way."""
     message = bytes(1 + i % 255 for i in range(row.size))
+    connections = min(row.connections, server.peer.most_idle or row.connections)
     before = server.resident_bytes()
     clients: list[socket.socket] = []
     try:
-        for _ in range(row.connections):
+        for _ in range(connections):
             client = socket.create_connection(("127.0.0.1", server.port), timeout=IDLE_TIMEOUT)
             clients.append(client)
             # Reset instead of FIN at the end: no thousands of ports in TIME_WAIT for the next cell.
@@ -92,7 +93,7 @@ def idle_memory(server: Server, row: Row, method: Method, round_: int) -> Cell:
                 echo += chunk
             if echo != message:
                 raise MeasuringError(f"connection {len(clients)} got a wrong echo")
-        resident = (server.resident_bytes() - before) / row.connections
+        resident = (server.resident_bytes() - before) / connections
     except OSError as error:
         raise MeasuringError(f"connection {len(clients)}: {error}") from None
     finally:

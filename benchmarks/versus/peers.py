@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
 
-from benchmarks.peers.build import OUTPUT, SOURCES
+from benchmarks.peers.build import PROGRAMS, SOURCES
 
 FASTECHO, PINNED, SPINNING = "fastecho", "fastecho-pinned", "fastecho-spin"
 FLOOR, FLOOR_SPINNING = "epoll", "epoll-spin"
@@ -16,63 +19,121 @@ BUSY_POLL_US = 50
 class Peer:
     """One server.
 
-    command: PORT is replaced by the port, READY_FD by a descriptor to write the address to; a server without
-    the latter prints its port on standard output.
+    command: PORT is replaced by the port, READY_FD by a descriptor to write the address to. A server without
+    READY_FD prints its port on standard output.
+    chart_name: the name on the chart; empty: not on the chart.
+    chart_only: measured in the rows of the chart only.
+    module: the Python module that the server imports and that may be missing.
+    install: the command that installs what the server needs.
+    silent: prints no port; its listening socket is looked up in /proc.
     ends_at_nul: a read that ends in NUL ends the session, the rule of the Asio session.
     half_close: what came before the client's FIN is echoed in full.
     parallel: serves more than one client at a time.
     spins: polls before it sleeps; measured where latency is the figure, and only there.
+    most_idle: the number of idle connections when the row has more: a process or a thread each is too much.
     """
 
     name: str
     label: str
     family: str
     command: tuple[str, ...]
+    chart_name: str = ""
+    chart_only: bool = False
+    module: str = ""
+    install: str = ""
+    silent: bool = False
     ends_at_nul: bool = False
     half_close: bool = True
     parallel: bool = True
     spins: bool = False
+    most_idle: int | None = None
 
     @property
     def ours(self) -> bool:
         return self.family == "fastecho"
 
-
-def compiled(program: str, *options: str) -> tuple[str, ...]:
-    return (str(OUTPUT / program), "PORT", *options)
-
-
-def asio(name: str, label: str, program: str, parallel: bool = True) -> Peer:
-    return Peer(name, f"C++, Asio, {label}", "c++", compiled(program), ends_at_nul=True, parallel=parallel)
+    def missing(self) -> str | None:
+        """Why the server cannot start here, and the command that helps; None when nothing is missing."""
+        absent = shutil.which(self.command[0]) is None or (self.module and find_spec(self.module) is None)
+        return f"not installed: {self.install}" if absent and self.install else None
 
 
-def python(name: str, label: str, program: str, *options: str) -> Peer:
-    command = (sys.executable, str(SOURCES / program), "PORT", *options)
-    return Peer(name, f"Python, {label}", "python", command)
+def compiled(name: str, label: str, family: str, program: str, *options: str, **more: Any) -> Peer:
+    built = next(each for each in PROGRAMS if each.name == program)
+    install = f"apt-get install {' '.join(tool.package for tool in built.needs)}; make peers"
+    return Peer(name, label, family, (str(built.path), "PORT", *options), install=install, **more)
 
 
-def fastecho(name: str, label: str, *options: str, spins: bool = False) -> Peer:
+def asio(name: str, label: str, program: str, **more: Any) -> Peer:
+    return compiled(name, f"C++, Asio, {label}", "c++", program, ends_at_nul=True, **more)
+
+
+def python(name: str, label: str, program: str, *options: str, **more: Any) -> Peer:
+    return Peer(name, f"Python, {label}", "python", (sys.executable, str(SOURCES / program), "PORT", *options), **more)
+
+
+def from_pypi(module: str, name: str, program: str, **more: Any) -> Peer:
+    """A server on a Python framework, known by the name of that framework."""
+    install = f"pip install {module}"
+    return python(module, name, program, chart_name=name, chart_only=True, module=module, install=install, **more)
+
+
+def fastecho(name: str, label: str, *options: str, **more: Any) -> Peer:
     # With its defaults, the scan for the terminator among them: what a user starts, and the C++ scans too.
     command = (sys.executable, "-m", "fastecho", "--port", "PORT", "--workers", "1", "--ready-fd", "READY_FD")
-    return Peer(name, label, "fastecho", (*command, *options), ends_at_nul=True, spins=spins)
+    return Peer(name, label, "fastecho", (*command, *options), ends_at_nul=True, **more)
 
 
 SPIN = ("--busy-poll", str(BUSY_POLL_US))
 PEERS = (
-    fastecho(FASTECHO, "fastecho"),
+    fastecho(FASTECHO, "fastecho", chart_name="fastecho"),
     fastecho(PINNED, "fastecho --pin-buffers", "--pin-buffers"),
     fastecho(SPINNING, f"fastecho --busy-poll {BUSY_POLL_US}", *SPIN, spins=True),
-    Peer(FLOOR, "C, epoll (the floor)", "c", compiled("epoll_echo")),
-    Peer(FLOOR_SPINNING, "C, epoll, spinning as long", "c", compiled("epoll_echo", *SPIN), spins=True),
-    asio("asio-1k", "array of 1 KiB", "asio_echo_1k"),
+    compiled(FLOOR, "C, epoll (the floor)", "c", "epoll_echo"),
+    compiled(FLOOR_SPINNING, "C, epoll, spinning as long", "c", "epoll_echo", *SPIN, spins=True),
+    # On the chart: the array of the example in Boost.Asio's documentation.
+    asio("asio-1k", "array of 1 KiB", "asio_echo_1k", chart_name="Boost.Asio (C++)"),
     asio("asio-64k", "array of 64 KiB", "asio_echo_64k"),
     asio("asio-threaded", "a thread a session", "asio_threaded"),
     asio("asio-iterative", "one client at a time", "asio_iterative", parallel=False),
-    Peer("libuv", "C, libuv", "c", compiled("libuv_echo")),
-    Peer("go", "Go, net", "go", compiled("echo_go")),
-    python("uvloop-protocol", "Protocol on uvloop", "uvloop_protocol.py"),
+    compiled("libuv", "C, libuv", "c", "libuv_echo", chart_name="libuv (C)"),
+    compiled("go", "Go, net", "go", "echo_go", chart_name="Go"),
+    python("uvloop-protocol", "Protocol on uvloop", "protocol.py", "--loop", "uvloop"),
     python("uvloop-buffered", "BufferedProtocol on uvloop", "uvloop_buffered.py"),
-    python("streams-uvloop", "streams on uvloop", "streams.py", "--loop", "uvloop"),
-    python("streams-asyncio", "streams on asyncio", "streams.py", "--loop", "asyncio"),
+    python("streams-uvloop", "streams on uvloop", "streams.py", "--loop", "uvloop", chart_name="uvloop streams"),
+    python("streams-asyncio", "streams on asyncio", "streams.py", "--loop", "asyncio", chart_name="asyncio streams"),
+    python(
+        "protocol-asyncio",
+        "Protocol on asyncio",
+        "protocol.py",
+        "--loop",
+        "asyncio",
+        chart_name="asyncio Protocol",
+        chart_only=True,
+    ),
+    # Twisted closes at the client's FIN and drops what it has not sent yet.
+    from_pypi("twisted", "Twisted", "twisted_echo.py", half_close=False),
+    from_pypi("gevent", "gevent", "gevent_echo.py"),
+    from_pypi("trio", "trio", "trio_echo.py"),
+    python(
+        "threads",
+        "a thread per connection",
+        "threads.py",
+        chart_name="Python threads",
+        chart_only=True,
+        most_idle=1000,
+    ),
+    Peer(
+        "socat",
+        "socat, a process per connection",
+        "c",
+        ("socat", "TCP4-LISTEN:0,bind=127.0.0.1,fork,reuseaddr,backlog=4096", "PIPE"),
+        chart_name="socat",
+        chart_only=True,
+        install="apt-get install socat",
+        silent=True,
+        most_idle=500,
+    ),
 )
 BY_NAME = {peer.name: peer for peer in PEERS}
+ON_CHART = tuple(peer for peer in PEERS if peer.chart_name)

@@ -16,6 +16,8 @@ from types import TracebackType
 
 from benchmarks.versus.peers import Peer
 
+# The state of a listening socket in /proc/PID/net/tcp.
+LISTEN = "0A"
 START_TIMEOUT = 20.0
 STOP_TIMEOUT = 5.0
 
@@ -43,10 +45,26 @@ def cpu_clock(pid: int) -> int:
     return (~pid << 3) | 2
 
 
+def listening_port(pid: int) -> int | None:
+    """The port of the listening IPv4 socket of the process; None without one."""
+    sockets = set()
+    with contextlib.suppress(OSError):
+        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                sockets.add(os.readlink(descriptor))
+        for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]:
+            _, address, _, state, *fields = line.split()
+            if state == LISTEN and f"socket:[{fields[5]}]" in sockets:
+                return int(address.rpartition(":")[2], 16)
+    return None
+
+
 class Server:
     """A running peer; a context manager that ends it."""
 
     def __init__(self, peer: Peer, cpu: int | None, extra: Sequence[str] = ()) -> None:
+        if (reason := peer.missing()) is not None:
+            raise ServerError(reason)
         self.peer = peer
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - lives as long as the server
         ready, ready_write = os.pipe()
@@ -74,7 +92,7 @@ class Server:
             os.sched_setaffinity(0, before)
             os.close(ready_write)
         try:
-            self.port = self._read_port(ready)
+            self.port = self._look_up_port() if peer.silent else self._read_port(ready)
         except BaseException:
             self.close()
             raise
@@ -94,6 +112,16 @@ class Server:
         if not (match := re.search(rb"(\d+)\s*$", said)):
             raise ServerError(f"no port in its ready line {said!r}")
         return int(match[1])
+
+    def _look_up_port(self) -> int:
+        until = time.monotonic() + START_TIMEOUT
+        while self._process.poll() is None and time.monotonic() < until:
+            if (port := listening_port(self._process.pid)) is not None:
+                return port
+            time.sleep(0.005)
+        ended = self._process.poll() is not None
+        why = "ended before it was ready" if ended else f"not ready within {START_TIMEOUT:g} s"
+        raise ServerError(f"{why}{self.last_words()}")
 
     def last_words(self) -> str:
         """The last line of its standard error, as the end of a message; empty without one."""

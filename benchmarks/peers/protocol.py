@@ -1,10 +1,10 @@
-"""An echo server in plain Python on uvloop: an asyncio.Protocol that writes what it is given.
+"""An echo server in plain Python: an asyncio.Protocol that writes what it is given, on uvloop or on asyncio's own loop.
 
-usage: uvloop_protocol.py PORT     listens on 127.0.0.1, prints the port when ready
+usage: protocol.py PORT [--loop uvloop|asyncio]     listens on 127.0.0.1, prints the port when ready
 """
 
+import argparse
 import asyncio
-import sys
 
 import uvloop
 
@@ -27,4 +27,9 @@ async def main(port: int) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(main(int(sys.argv[1])))
+    parser = argparse.ArgumentParser()
+    parser.add_argument("port", type=int)
+    parser.add_argument("--loop", choices=("uvloop", "asyncio"), default="uvloop")
+    arguments = parser.parse_args()
+    run = uvloop.run if arguments.loop == "uvloop" else asyncio.run
+    run(main(arguments.port))

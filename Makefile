@@ -36,7 +36,7 @@ bench: $(VENV)/.test ## the pytest-benchmark suites
 peers: $(BIN)/python ## build the servers that we compare with; names what is missing for one
 	$(BIN)/python -m benchmarks.peers.build
 
-versus: $(VENV)/.versus ## every peer and fastecho in one run: docs/performance.md (about 15 minutes)
+versus: $(VENV)/.versus ## every peer and fastecho in one run: docs/performance.md (about 20 minutes)
 	$(BIN)/python -m benchmarks.versus $(ARGS)
 
 wheel: $(VENV)/.wheel ## sdist, and the wheel built from it

@@ -6,6 +6,7 @@ process   a server process: started, pinned, asked for its CPU time and its memo
 measuring one cell: one server, one row, one round
 plan      all cells of a run, in the order that keeps a slow drift of the machine out of the ratios
 ratios    the statistics: ratios round by round, their median and spread
+chart     the absolute numbers of the chart
 machine   where it ran, and with what
 record    the JSON file
 terminal, markdown, plot     what people see; each is made of the record alone

@@ -1,11 +1,12 @@
 """fastecho beside its peers, in one run.
 
-    python -m benchmarks.versus                 everything; writes docs/performance.{json,md,svg}
+    python -m benchmarks.versus                 everything; writes performance.{json,md,svg} in docs, and README's part
     python -m benchmarks.versus --quick         a first look in a minute; writes build/versus.json only
+    python -m benchmarks.versus --rows chart --peers chart      what the chart of the README shows; --quick is shorter
     python -m benchmarks.versus --rows 64x50,4k --peers fastecho,epoll,asio-64k
     python -m benchmarks.versus --from docs/performance.json --docs docs      the page again, nothing measured
 
-Exit code: 0 measured (ratios missed are a matter of the report), 1 something failed, 2 usage.
+Exit code: 0 measured, 1 a server was not measured or failed, 2 usage, 3 a ratio is above its limit.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from benchmarks.peers import build, conformance
-from benchmarks.versus import machine, markdown, peers, plan, plot, rows, terminal
+from benchmarks.versus import machine, markdown, peers, plan, plot, reading, rows, terminal
 from benchmarks.versus.peers import Peer
 from benchmarks.versus.process import ServerError
 from benchmarks.versus.record import Cell, Method, Record
@@ -33,9 +34,15 @@ ROOT = Path(__file__).parents[2]
 QUICK_ROWS, QUICK_PEERS = "64x50,4k", "fastecho,epoll,asio-1k,asio-64k,uvloop-buffered"
 
 
-def names(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
+CHART = {"rows": tuple(row.name for row in rows.ON_CHART), "peers": tuple(peer.name for peer in peers.ON_CHART)}
+
+
+def names(known: Sequence[str], chart: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
+    """Parses a list of names; `chart` stands for those on the chart."""
+
     def parse(text: str) -> tuple[str, ...]:
-        chosen = tuple(filter(None, text.split(",")))
+        listed = filter(None, text.split(","))
+        chosen = [name for each in listed for name in (chart if each == "chart" else (each,))]
         if unknown := [name for name in chosen if name not in known]:
             raise argparse.ArgumentTypeError(f"no such: {', '.join(unknown)}; there is {', '.join(known)}")
         return tuple(name for name in known if name in chosen)
@@ -49,8 +56,8 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.versus", description="fastecho beside its peers, in one run"
     )
-    parser.add_argument("--rows", type=names(row_names), help=f"of {','.join(row_names)}")
-    parser.add_argument("--peers", type=names(peer_names), help=f"of {','.join(peer_names)}")
+    parser.add_argument("--rows", type=names(row_names, CHART["rows"]), help=f"of chart,{','.join(row_names)}")
+    parser.add_argument("--peers", type=names(peer_names, CHART["peers"]), help=f"of chart,{','.join(peer_names)}")
     parser.add_argument("--rounds", type=int, help="default 5")
     parser.add_argument("--duration", type=float, help="seconds measured a figure, default 0.8")
     parser.add_argument("--warmup", type=float, default=0.2, help="seconds of load before, default 0.2")
@@ -83,7 +90,7 @@ def fit(chosen: Sequence[Peer]) -> dict[str, str]:
             conformance.check(peer)
         except (conformance.ConformanceError, ServerError) as error:
             unfit[peer.name] = str(error)
-            progress(f"{peer.name} is not fit to be measured: {error}", keep=True)
+            progress(f"{peer.name} is not measured: {error}", keep=True)
     return unfit
 
 
@@ -134,18 +141,19 @@ def run(found: argparse.Namespace, argv: Sequence[str]) -> Record:
 
 def write_docs(record: Record, directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
-    picture: str | None = "performance.svg"
     try:
-        plot.draw(record, directory / "performance.svg")
+        plot.draw_chart(record, directory / markdown.CHART)
+        plot.draw_ratios(record, directory / markdown.RATIOS)
+        pictured = True
     except ImportError:
-        picture = None
-        print("no plot: it needs matplotlib (pip install matplotlib)", file=sys.stderr)
-    record.save(directory / "performance.json")
-    (directory / "performance.md").write_text(markdown.page(record, picture, "performance.json"))
-    # The README has a place for the picture between two markers.
+        pictured = False
+        print("no pictures: they need matplotlib (pip install matplotlib)", file=sys.stderr)
+    record.save(directory / markdown.DATA)
+    (directory / markdown.PAGE).write_text(markdown.page(record, pictured))
+    # The README has a place for the chart between two markers.
     readme = directory.parent / "README.md"
     if readme.exists():
-        shown = markdown.excerpt(record, f"{directory.name}/{picture}" if picture else None)
+        shown = markdown.excerpt(record, f"{directory.name}/", pictured)
         if (text := markdown.spliced(readme.read_text(), shown)) is not None:
             readme.write_text(text)
 
@@ -165,7 +173,9 @@ def main(argv: Sequence[str]) -> int:
     print(terminal.report(record))
     if found.docs:
         write_docs(record, found.docs)
-    return 1 if record.unfit or record.failures() else 0
+    if record.unfit or record.failures():
+        return 1
+    return 3 if reading.missed(record) else 0
 
 
 if __name__ == "__main__":

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
 import re
+import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from benchmarks.peers.build import VERSIONS
 
-PACKAGES = ("fastecho", "uvloop", "Cython")
+PACKAGES = ("fastecho", "uvloop", "Cython", "Twisted", "gevent", "trio")
 
 
 def _first(path: str, pattern: str) -> str:
@@ -45,5 +47,9 @@ def versions() -> dict[str, str]:
             found[package] = version(package)
         except PackageNotFoundError:
             continue
+    with contextlib.suppress(OSError):
+        said = subprocess.run(["socat", "-V"], capture_output=True, text=True).stdout
+        if match := re.search(r"version (\S+)", said):
+            found["socat"] = match[1]
     built: dict[str, str] = json.loads(VERSIONS.read_text()) if VERSIONS.exists() else {}
     return {**found, **built}

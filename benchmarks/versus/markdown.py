@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from benchmarks.versus import reading
+from benchmarks.versus import chart, reading
 from benchmarks.versus.record import Record
-from benchmarks.versus.tables import Table, detail, headline, pinned, rows_of, sleeping
+from benchmarks.versus.tables import Table, absolute, detail, headline, pinned, rows_of, sleeping
 
 OPENING, CLOSING = "<!-- versus -->", "<!-- /versus -->"
+PAGE, DATA = "performance.md", "performance.json"
+CHART, RATIOS = "performance.svg", "performance-ratios.svg"
 
 METHOD = """\
 - The figure is **CPU per echo**: user and system time of the server process and its children, from its CPU
@@ -22,8 +24,9 @@ METHOD = """\
   second one. Ratios are taken inside a round; quoted are the median and, in brackets, the lowest and highest.
 - fastecho runs with its defaults, one worker; its supervisor counts as its CPU and as its memory.
 - Resident bytes: growth of the process tree's own memory (anonymous and shared, proportional) from no
-  connection to 8,000 that have each had one echo of 64 KiB. What the kernel holds for a socket is not in it;
-  it is the same for all. Two rounds of it at most: the figure hardly varies.
+  connection to 8,000 that have each had one echo of 64 KiB (fewer, where each has a process or a Python thread).
+  What the kernel holds for a socket is not in it; it is the same for all. Page tables and kernel stacks of processes
+  and threads are not in it either. Two rounds of it at most: the figure hardly varies.
 - Absolute figures hold for this machine and this run only; compare ratios."""
 
 LIMITS = """\
@@ -32,9 +35,15 @@ LIMITS = """\
 - In a closed loop a faster server gets its next message sooner, but not more of them at a time; a server
   whose core is not full wakes up more often for each echo. The shares of both cores stand in the tables."""
 
-INTRODUCTION = """\
+RATIOS_INTRODUCTION = """\
 CPU per echo of fastecho divided by that of each peer; below 1 fastecho is ahead. In the row of one connection
-it is the p50 round trip, in the row of idle connections resident bytes."""
+it is the p50 round trip, in the row of idle connections resident bytes. The project holds itself to some of the
+ratios: `make versus` ends with exit code 3 when one misses its limit."""
+
+PROGRAMS = """\
+Each server is written as in the documentation of its library (`benchmarks/peers/`). Boost.Asio: the example of its
+documentation, with the same library outside Boost. Go: a goroutine per connection, package net. Python threads:
+`socketserver.ThreadingTCPServer`. socat: `socat -b 4096 TCP-LISTEN:7,fork,reuseaddr PIPE`, a process per connection."""
 
 
 def draw(table: Table) -> str:
@@ -54,8 +63,8 @@ def facts(found: dict[str, str]) -> str:
     return "\n".join(f"- {name}: {value}" for name, value in found.items())
 
 
-def section(title: str, *paragraphs: str) -> str:
-    return "\n\n".join([f"## {title}", *(paragraph for paragraph in paragraphs if paragraph)])
+def section(title: str, *paragraphs: str, level: int = 2) -> str:
+    return "\n\n".join([f"{'#' * level} {title}", *(paragraph for paragraph in paragraphs if paragraph)])
 
 
 def honest(record: Record) -> str:
@@ -77,7 +86,7 @@ def honest(record: Record) -> str:
         ]
     if signs := reading.disturbances(record):
         parts += ["**The machine was not quiet: do not quote this run**", bullets(signs, "")]
-    return section("Honest reading", *parts, LIMITS)
+    return section("Honest reading", *parts, LIMITS, level=3)
 
 
 def failures(record: Record) -> str:
@@ -85,10 +94,18 @@ def failures(record: Record) -> str:
     return section("Failures", bullets(lines, "")) if lines else ""
 
 
-def excerpt(record: Record, plot: str | None) -> str:
-    """The plot, the wins and the losses, for the README."""
-    picture = f"![CPU per echo of fastecho relative to other servers, by kind of work]({plot})" if plot else ""
-    return "\n\n".join(part for part in (picture, reading.sentences(record)) if part)
+def not_measured(record: Record) -> str:
+    missing = chart.absent(record)
+    return f"Not measured in this run: {', '.join(missing)}." if missing else ""
+
+
+def excerpt(record: Record, folder: str, pictured: bool) -> str:
+    """The chart, the wins and the losses, for the README; the picture is in `folder`."""
+    alternative = "Bars: echoes per second on one core, and memory per idle connection, of fastecho and other servers"
+    drawn = pictured and any(chart.bars(record, panel) for panel in chart.PANELS)
+    picture = f"![{alternative}]({folder}{CHART})" if drawn else ""
+    small = f"<sub>{reading.caption(record)}</sub>"
+    return "\n\n".join(part for part in (picture, reading.sentences(record), not_measured(record), small) if part)
 
 
 def spliced(text: str, insertion: str) -> str | None:
@@ -98,21 +115,23 @@ def spliced(text: str, insertion: str) -> str | None:
     return f"{before}{opening}\n{insertion}\n{closing}{after}" if closing else None
 
 
-def page(record: Record, plot: str | None, data: str) -> str:
-    """The page; `plot` and `data` are the names of the files beside it."""
+def page(record: Record, pictured: bool) -> str:
+    """The page; with `pictured`, the two pictures are beside it."""
     verify = "every echoed byte checked" if record.method.verify else "bytes not checked"
     method = METHOD.format(method=record.method, verify=verify)
     pin, asleep = pinned(record), sleeping(record)
     parts = [
         "# Performance",
-        f"<!-- Written by `make versus` from {data}; changes here are lost. -->",
-        INTRODUCTION,
-        draw(headline(record)),
-        f"![fastecho relative to its peers, by kind of work]({plot})" if plot else "",
-        honest(record),
+        f"<!-- Written by `make versus` from {DATA}; changes here are lost. -->",
+        excerpt(record, "", pictured),
+        draw(absolute(record)),
+        PROGRAMS,
         failures(record),
-        section("Leased and pinned buffers", f"{pin.title}:", draw(pin)) if pin.body else "",
-        section("All servers"),
+        section("Appendix: ratios, by kind of work", RATIOS_INTRODUCTION, draw(headline(record))),
+        f"![fastecho relative to its peers, by kind of work]({RATIOS})" if pictured else "",
+        honest(record),
+        section("Leased and pinned buffers", f"{pin.title}:", draw(pin), level=3) if pin.body else "",
+        section("Appendix: all servers, by kind of work"),
         *(f"### {row.label}\n\n{draw(detail(record, row))}" for row in rows_of(record)),
         f"### {asleep.title}\n\n{draw(asleep)}" if asleep.body else "",
         section("Method", method),
@@ -121,8 +140,10 @@ def page(record: Record, plot: str | None, data: str) -> str:
             "To run it again",
             f"    {record.command}",
             f"Started {record.started}, took {record.seconds / 60:.0f} minutes; all rounds are in "
-            f"[{data}]({data}). `make peers` builds the peers; on Debian they need "
-            "`g++ libasio-dev libuv1-dev golang-go`.",
+            f"[{DATA}]({DATA}). `make peers` builds the peers that are not Python; on Debian all of them need "
+            "`g++ libasio-dev libuv1-dev golang-go socat`. A server that is not installed is reported with the "
+            "command that installs it, and left out. `make versus ARGS=\"--rows chart --peers chart\"` measures "
+            "the chart alone.",
         ),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"

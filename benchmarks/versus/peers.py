@@ -127,7 +127,8 @@ PEERS = (
         "socat",
         "socat, a process per connection",
         "c",
-        ("socat", "TCP4-LISTEN:0,bind=127.0.0.1,fork,reuseaddr,backlog=4096", "PIPE"),
+        # With its default block of 8 KiB, socat deadlocks: it writes two pages to a pipe that has room for one.
+        ("socat", "-b", "4096", "TCP4-LISTEN:0,bind=127.0.0.1,fork,reuseaddr,backlog=4096", "PIPE"),
         chart_name="socat",
         chart_only=True,
         install="apt-get install socat",

@@ -3,10 +3,10 @@ from what was measured."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
-from benchmarks.versus import peers
+from benchmarks.versus import chart, peers, rows
+from benchmarks.versus.chart import Bar
 from benchmarks.versus.ratios import Comparison, compare, typical
 from benchmarks.versus.record import Record
 from benchmarks.versus.tables import comparisons, headline_peers, ratio_text, rows_of
@@ -16,6 +16,7 @@ SATURATED = 0.95
 # A closed loop on quiet cores fills one of the two; well below, something else was running on them.
 DISTURBED = 0.8
 QUIET = 0.5
+NOTHING = "Nothing of the chart was measured."
 
 
 def missed(record: Record) -> list[Comparison]:
@@ -94,31 +95,66 @@ def disturbances(record: Record) -> list[str]:
 
 
 def sentences(record: Record) -> str:
-    """Where fastecho uses less CPU per echo, and where more: one sentence each, for the README."""
-    shown = [
-        found
-        for row in rows_of(record)
-        if row.figure == "cpu"
-        for name in headline_peers(row)
-        if (found := compare(record, row, name)).ratio is not None
-    ]
-    if not shown:
-        return "Nothing was measured."
-    ahead, behind = [[found for found in shown if found.behind is side] for side in (False, True)]
-    text = f"fastecho uses no more CPU per echo than {_by_peer(ahead, shown)}."
-    if behind:
-        worst = max(behind, key=lambda found: found.ratio.median if found.ratio else 0.0)
-        assert worst.ratio is not None
-        text += (
-            f"\nIt uses more than {_by_peer(behind, shown)}; at most {worst.ratio.median:.2f} times as much "
-            f"({peers.BY_NAME[worst.peer].label}; {worst.row.label})."
+    """What fastecho wins and what it loses on the chart, one line each."""
+    speed, memory = chart.standing(record, chart.SPEED), chart.standing(record, chart.MEMORY)
+    wins, losses = [], []
+    if speed is not None:
+        faster = f": faster than {_listed(speed.worse)}" if speed.worse else ""
+        wins.append(f"fastecho echoes {speed.ours.text} messages per second on one core{faster}")
+        losses += _together(
+            "fastecho is",
+            (f"about as fast as {_listed(speed.equal)}" if speed.equal else ""),
+            (f"slower than {_listed(speed.better)}" if speed.better else ""),
         )
-    return text
+    if memory is not None:
+        less = f", less than with {_listed(memory.worse, ' KiB')}" if memory.worse else ""
+        wins.append(f"an idle connection takes {memory.ours.text} KiB{less}")
+        losses += _together(
+            "an idle connection takes",
+            (f"about as much with {_listed(memory.equal, ' KiB')}" if memory.equal else ""),
+            (f"less with {_listed(memory.better, ' KiB')}" if memory.better else ""),
+        )
+    found = ["; ".join(clauses) for clauses in (wins, losses) if clauses]
+    # A sentence begins with "An idle connection", but with "fastecho".
+    return "\n".join(f"{text.replace('an ', 'An ', text.startswith('an '))}." for text in found) or NOTHING
 
 
-def _by_peer(some: Sequence[Comparison], shown: Sequence[Comparison]) -> str:
-    """`C, epoll in 3 of 7 kinds of work, Go in 2 of 7`: the most first."""
-    of_all = Counter(found.peer for found in shown)
-    counts = Counter(found.peer for found in some).most_common()
-    texts = [f"{peers.BY_NAME[name].label} in {count} of {of_all[name]}" for name, count in counts]
-    return ", ".join([f"{texts[0]} kinds of work", *texts[1:]]) if texts else "any server of the comparison"
+def _together(subject: str, *predicates: str) -> list[str]:
+    said = " and ".join(filter(None, predicates))
+    return [f"{subject} {said}"] if said else []
+
+
+def _listed(bars: Sequence[Bar], unit: str = "") -> str:
+    """`Go (172,000), libuv (117,000) and trio (45,000)`"""
+    *texts, last = (f"{bar.name} ({bar.text}{unit})" for bar in bars)
+    return f"{', '.join(texts)} and {last}" if texts else last
+
+
+def caption(record: Record) -> str:
+    """How the numbers of the chart were measured, and where; a sentence a line."""
+    fewer = [f"{bar.name}: {bar.peer.most_idle:,}" for bar in chart.bars(record, chart.MEMORY) if bar.peer.most_idle]
+    idle = f"{rows.MEMORY.connections:,} idle connections{' (' + ', '.join(fewer) + ')' if fewer else ''}"
+    where = [record.machine.get("processor", "")]
+    where += [f"{name} {record.versions[name]}" for name in ("Python", "fastecho") if name in record.versions]
+    speed = (
+        "Speed: echoes of 64 B over 50 connections, per second of CPU time of the server (all its processes). "
+        "The server has one core, the load generator another."
+    )
+    memory = (
+        "Memory: growth of the proportional set size per connection (all processes of the server, without memory of "
+        f"the kernel), for {idle} after an echo of 64 KiB on each."
+    )
+    run = f"{', '.join(filter(None, where))}; {record.started.partition(' ')[0]}."
+    return "\n".join((speed, _limits(record), memory, run))
+
+
+def _limits(record: Record) -> str:
+    """Whether the numbers are throughput, or computed from the CPU time of servers that had time left."""
+    idling = []
+    for bar in chart.bars(record, chart.SPEED):
+        busy = typical(record.of(rows.SPEED, bar.peer.name), "server_busy")
+        if busy is not None and busy.median < SATURATED:
+            idling.append(f"{bar.name} ({100 * busy.median:.0f} % of its core)")
+    if not idling:
+        return "Each server filled its core: this is the measured throughput."
+    return f"The load generator did not fill the core of {', '.join(idling)}: computed for a full core."

@@ -38,6 +38,11 @@ class Cell:
         return self.cpu / self.echoes if self.cpu is not None and self.echoes else None
 
     @property
+    def per_core(self) -> float | None:
+        """Echoes per second of CPU time: the rate of a server that keeps one core full."""
+        return self.echoes / self.cpu if self.echoes and self.cpu else None
+
+    @property
     def rate(self) -> float | None:
         return self.echoes / self.seconds if self.echoes and self.seconds else None
 

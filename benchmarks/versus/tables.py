@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmarks.versus import peers, rows
+from benchmarks.versus import chart, peers, rows
 from benchmarks.versus.ratios import Comparison, Spread, compare, typical
 from benchmarks.versus.record import Record
 from benchmarks.versus.rows import Row
@@ -120,6 +120,22 @@ def detail(record: Record, row: Row) -> Table:
         ratio = NOTHING if name == row.subject else ratio_text(compare(record, row, name).ratio)
         body.append((label, *figures, ratio))
     return Table(row.label, IDLE_HEAD if resident else CPU_HEAD, tuple(body))
+
+
+def absolute(record: Record) -> Table:
+    """The numbers of the chart, the fastest server first."""
+    speed, memory = ({bar.peer: bar for bar in chart.bars(record, panel)} for panel in chart.PANELS)
+    body = []
+    for peer in dict.fromkeys((*speed, *memory)):
+        rate = NOTHING
+        if peer in speed:
+            value = speed[peer].value
+            low, high = (chart.value_text(end) for end in (value.low, value.high))
+            rate = f"{speed[peer].text} ({low}–{high})"
+        busy = share_text(typical(record.of(rows.SPEED, peer.name), "server_busy"))
+        body.append((peer.chart_name, rate, busy, memory[peer].text if peer in memory else NOTHING))
+    head = ("server", "echoes per second on one core", "of its core used", "KiB per idle connection")
+    return Table("Absolute numbers", head, tuple(body))
 
 
 def pinned(record: Record) -> Table:

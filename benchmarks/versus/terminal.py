@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from benchmarks.versus import reading
 from benchmarks.versus.record import Record
-from benchmarks.versus.tables import Table, detail, headline, pinned, rows_of, sleeping, widths
+from benchmarks.versus.tables import Table, absolute, detail, headline, pinned, rows_of, sleeping, widths
 
 
 def draw(table: Table) -> str:
@@ -18,7 +18,7 @@ def draw(table: Table) -> str:
 
 def report(record: Record) -> str:
     details = [detail(record, row) for row in rows_of(record)]
-    tables = [*details, sleeping(record), pinned(record), headline(record)]
+    tables = [*details, sleeping(record), pinned(record), headline(record), absolute(record)]
     parts = [draw(table) for table in tables if table.body]
     if signs := reading.disturbances(record):
         parts.append("\n".join(["The machine was not quiet; do not quote this run:", *signs, ""]))

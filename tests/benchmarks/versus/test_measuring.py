@@ -41,9 +41,27 @@ while True:
 """
 
 
-def server(tmp_path: Path, spoil: str = "pass", kept: int = 0) -> Peer:
+# A process per client, like socat.
+FORKING = """
+import os, signal, socket
+listener = socket.create_server(("127.0.0.1", 0), backlog=100)
+print(listener.getsockname()[1], flush=True)
+while True:
+    client, _ = listener.accept()
+    if os.fork() == 0:
+        # Should the test fail to end it, it ends.
+        signal.alarm(30)
+        kept = bytearray({kept})
+        while data := client.recv(1 << 16):
+            client.sendall(data)
+        os._exit(0)
+    client.close()
+"""
+
+
+def server(tmp_path: Path, spoil: str = "pass", kept: int = 0, text: str = ECHO) -> Peer:
     path = tmp_path / "server.py"
-    path.write_text(ECHO.format(spoil=spoil, kept=kept))
+    path.write_text(text.format(spoil=spoil, kept=kept))
     return Peer("epoll", "mine", "c", (sys.executable, str(path), "PORT"))
 
 
@@ -84,3 +102,26 @@ def test_resident_bytes_are_found(tmp_path: Path) -> None:
     assert bare is not None
     assert heavy is not None
     assert 0.95e6 < heavy - bare < 1.05e6
+
+
+def test_memory_and_cpu_of_a_process_per_client_are_counted(tmp_path: Path) -> None:
+    row = replace(ROWS["idle"], connections=10)
+    bare = measure(server(tmp_path, text=FORKING), row, METHOD, 0).resident
+    heavy = measure(server(tmp_path, kept=1_000_000, text=FORKING), row, METHOD, 0).resident
+    assert bare is not None
+    assert heavy is not None
+    assert 0.9e6 < heavy - bare < 1.1e6
+    # The parent waits in accept(): all CPU time is that of its children.
+    cell = measure(server(tmp_path, text=FORKING), LOAD, METHOD, 0)
+    assert cell.error is None
+    assert cell.cpu is not None
+    assert cell.cpu > 0
+
+
+def test_a_server_has_no_more_idle_connections_than_it_is_meant_to(tmp_path: Path) -> None:
+    row = replace(ROWS["idle"], connections=10)
+    text = ECHO.replace("while True:", "for _ in range(3):") + "\nlistener.close()\nthreading.Event().wait()\n"
+    assert measure(server(tmp_path, text=text), row, METHOD, 0).error is not None
+    few = measure(replace(server(tmp_path, text=text), most_idle=3), row, METHOD, 0)
+    assert few.error is None
+    assert few.resident is not None

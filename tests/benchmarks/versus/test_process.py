@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from benchmarks.peers import conformance
-from benchmarks.versus.peers import Peer
+from benchmarks.versus.peers import PEERS, Peer
 from benchmarks.versus.process import Server, ServerError
 
 pytestmark = pytest.mark.skipif(
@@ -92,6 +93,37 @@ def test_cpu_of_children_counts(tmp_path: Path) -> None:
 def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:
     with pytest.raises(ServerError, match=r"ended before it was ready .*no such luck"):
         Server(program(tmp_path, "raise SystemExit('no such luck')"), None)
+
+
+def test_the_port_of_a_server_that_prints_nothing_is_found(tmp_path: Path) -> None:
+    text = "\n".join(line for line in ECHO.format(reply="data").splitlines() if not line.startswith("print"))
+    conformance.check(replace(program(tmp_path, text), silent=True))
+
+
+def test_a_silent_server_that_ends_says_why(tmp_path: Path) -> None:
+    ending = replace(program(tmp_path, "raise SystemExit('no such luck')"), silent=True)
+    with pytest.raises(ServerError, match=r"ended before it was ready .*no such luck"):
+        Server(ending, None)
+
+
+@pytest.mark.parametrize(
+    "missing",
+    [
+        Peer("mine", "mine", "c", ("no-such-command",), install="apt-get install mine"),
+        Peer("mine", "mine", "python", (sys.executable,), module="no_such_module", install="apt-get install mine"),
+    ],
+    ids=["command", "module"],
+)
+def test_a_server_that_is_not_installed_is_reported_with_the_command_that_installs_it(missing: Peer) -> None:
+    with pytest.raises(ServerError, match=r"^not installed: apt-get install mine$"):
+        conformance.check(missing)
+
+
+@pytest.mark.parametrize("peer", [peer for peer in PEERS if peer.chart_only], ids=lambda peer: peer.name)
+def test_a_server_of_the_chart_conforms(peer: Peer) -> None:
+    if reason := peer.missing():
+        pytest.skip(reason)
+    conformance.check(peer)
 
 
 def test_a_program_that_is_not_built_says_so(tmp_path: Path) -> None:

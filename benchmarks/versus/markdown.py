@@ -16,7 +16,7 @@ METHOD = """\
 - The figure is **CPU per echo**: user and system time of the server process and its children, from its CPU
   clock (nanoseconds) at both ends of the measured window, divided by the echoes whose last byte came back
   inside it. Loopback echo is mostly kernel time; what differs between servers is what they spend, not the
-  time on the wall.
+  time on the wall. Echoes per second on one core, on the chart, are its inverse.
 - Server on core {method.server_cpu}, load on core {method.load_cpu}; a fresh process for every figure;
   {method.warmup:g} s of load before {method.duration:g} s measured; closed loop; {verify}.
 - Every server passed the same conformance check in the same run (`benchmarks/peers/conformance.py`).

@@ -134,7 +134,7 @@ def absolute(record: Record) -> Table:
             rate = f"{speed[peer].text} ({low}–{high})"
         busy = share_text(typical(record.of(rows.SPEED, peer.name), "server_busy"))
         body.append((peer.chart_name, rate, busy, memory[peer].text if peer in memory else NOTHING))
-    head = ("server", "echoes per second on one core", "of its core used", "KiB per idle connection")
+    head = ("server", "echoes per second on one core", "core used", "KiB per idle connection")
     return Table("Absolute numbers", head, tuple(body))
 
 

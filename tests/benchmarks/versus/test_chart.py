@@ -106,6 +106,8 @@ def test_the_table_has_each_server_the_fastest_first() -> None:
         ("fastecho", "200,000 (200,000–200,000)", "99 %", "2.0"),
     )
     assert "Boost.Asio (C++)" in terminal.report(chart_record())
+    only_memory = absolute(record(cell("idle", "go", 0, 70_000)))
+    assert only_memory.body == (("Go", "–", "–", "68"),)
 
 
 def test_a_server_that_was_not_measured_is_named_with_the_command_that_installs_it() -> None:

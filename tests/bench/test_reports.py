@@ -1,19 +1,28 @@
-"""`fastecho bench merge`, `compare` and `ab` as a user meets them: files, refusals, verdicts, exit codes."""
+"""`fastecho bench merge`, `compare` and `ab` as a user meets them: files, refusals, verdicts, exit codes.
 
+At the end, the page of `--report`: its structure, since no browser runs here.
+"""
+
+import base64
 import dataclasses
+import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import threading
+from xml.etree import ElementTree
 
 import pytest
 
 from bench_servers import c_server, corrupting, echo, serving, stalling
-from fastecho.bench import LoadSpec, hdr
+from fastecho.bench import LoadSpec, Sample, hdr
+from fastecho.bench.html import page
 from fastecho.bench.measure import Report, measure
+from fastecho.bench.svg import BOTTOM, HEIGHT, LEFT, RIGHT
 from fastecho.cli.main import main
 from made_runs import SPEC, report_of, run_of
 
@@ -316,3 +325,120 @@ def test_ab_says_which_target_cannot_be_reached(bench):
     assert code != 0
     assert out == ""
     assert err == "fastecho: cannot connect to tcp://127.0.0.1:1: Connection refused\n"
+
+
+# -- the page of --report ---------------------------------------------------------------------------------------------
+
+CHARACTER = 7.2  # pixels, in a wide font at the size of the labels
+
+
+@pytest.fixture(scope="module")
+def page_text():
+    """Of a run with latencies of four orders, and a rate with many digits."""
+    samples = tuple(
+        Sample(k / 5, 0.2, 60_000 + 1000 * k, 64, 1e-4 * (1 + k), 3e-3, 0.1 * (1 + k)) for k in range(1, 11)
+    )
+    return page(report_of(run_of({1e-4: 90_000, 3e-3: 9_990, 1.0: 10}, rate=300_000.0, samples=samples)))
+
+
+def figures_of(text):
+    return [ElementTree.fromstring(figure) for figure in re.findall(r"<figure>.*?</figure>", text, re.S)]
+
+
+@pytest.fixture(scope="module")
+def figures(page_text):
+    return figures_of(page_text)
+
+
+def tips_of(figure):
+    return figure.findall(".//g[@class='tip']")
+
+
+def share(element, attribute):
+    """A percentage of the width, as a number."""
+    return float(element.get(attribute).removesuffix("%"))
+
+
+@pytest.mark.parametrize("echoes", [3, 300_000, 12_345_678])
+@pytest.mark.parametrize("latencies", [(1e-6, 1e-6, 1.1e-6), (12.4e-3, 12.4e-3, 12.4e-3), (1e-5, 3e-3, 90.0)], ids=str)
+def test_each_tick_label_lies_within_the_margins_of_its_chart(latencies, echoes):
+    samples = tuple(Sample(k * 2.5, 1.0, echoes, 64, *latencies) for k in range(1, 6))
+    histogram = dict.fromkeys(latencies, 400_000)
+    for figure in figures_of(page(report_of(run_of(histogram, samples=samples)))):
+        labels = figure.findall(".//g[@class='ticks']/text")
+        assert len(labels) >= 6
+        for label in labels:
+            width = CHARACTER * len(label.text)
+            if label.get("text-anchor") == "end":
+                assert width <= LEFT + float(label.get("x")), label.text
+                assert 0 <= float(label.get("y")) <= HEIGHT
+            else:
+                assert width / 2 <= RIGHT, label.text
+                assert 0 <= share(label, "x") <= 100
+                assert HEIGHT < float(label.get("y")) <= HEIGHT + BOTTOM
+
+
+def test_each_point_has_a_title_with_its_value_and_shows_it_under_the_pointer(figures, page_text):
+    for figure in figures:
+        for tip in tips_of(figure):
+            assert tip.findtext("title") == tip.findtext("g/text")
+            assert tip.find("g").get("visibility") == "hidden"
+    assert ".tip:hover g{visibility:visible}" in page_text
+    percentiles, latency, throughput = (tips_of(figure) for figure in figures)
+    assert len(latency) == len(throughput) == 10
+    assert latency[0].findtext("title") == "0.20 s: p50 200 us, p99 3.00 ms, max 200 ms"
+    assert len(latency[0].findall("g/circle")) == 3, "a dot on each line"
+    assert throughput[0].findtext("title") == "0.20 s: 305,000 echoes/s, 0.0 MB/s"
+    assert percentiles[10].findtext("title") == "90 % within 100 us"
+    assert percentiles[20].findtext("title") == "99 % within 3.00 ms"
+
+
+def test_the_pointer_finds_a_value_everywhere_in_a_chart(figures):
+    for figure in figures:
+        columns = [tip.find("rect") for tip in tips_of(figure)]
+        edge = 0.0
+        for column in columns:
+            assert share(column, "x") == pytest.approx(edge, abs=0.05)
+            edge = share(column, "x") + share(column, "width")
+        assert edge == pytest.approx(100, abs=0.05)
+
+
+def test_the_values_of_each_chart_are_a_table_for_the_keyboard(figures):
+    for figure in figures:
+        rows = figure.findall("details/div/table/tr")
+        assert len(rows) == 1 + len(tips_of(figure))
+        assert all(len(row) == len(rows[0]) for row in rows)
+    first = figures[1].findall("details/div/table/tr")[1]
+    assert [cell.text for cell in first] == ["0.20 s", "200 us", "3.00 ms", "200 ms"]
+
+
+def test_the_page_has_a_light_and_a_dark_scheme_with_the_same_colours(page_text):
+    light = re.search(r"<style>\s*:root\{color-scheme:light dark;(.*?)\}", page_text, re.S)[1]
+    dark = re.search(r"@media\(prefers-color-scheme:dark\)\{:root\{(.*?)\}\}", page_text, re.S)[1]
+    colours = [dict(re.findall(r"--([\w-]+):(#\w+)", scheme)) for scheme in (light, dark)]
+    assert colours[0].keys() == colours[1].keys() == set(re.findall(r"var\(--([\w-]+)\)", page_text)) - {"c"}
+    assert not colours[0].items() & colours[1].items(), "a colour that both schemes share"
+
+
+def test_the_page_says_what_its_percentile_axis_is(figures):
+    caption = figures[0].findtext("figcaption/p")
+    assert "Percentile p, logarithmic scale of 1/(1-p): 90, 99 and 99.9 are equally far apart." in caption
+    labels = figures[0].findall(".//g[@class='ticks']/text[@text-anchor='middle']")
+    at = {label.text: share(label, "x") for label in labels}
+    assert at["99"] - at["90"] == pytest.approx(at["99.9"] - at["99"], abs=0.1)
+
+
+def test_the_page_loads_nothing_and_runs_no_script(page_text):
+    (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', page_text)
+    (style,) = re.findall(r"<style>(.*?)</style>", page_text, re.S)
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert policy == f"default-src 'none'; style-src 'sha256-{digest}'"
+    assert not re.search(r"<(script|link|img|iframe|object)\b|\s(on\w+|style|src|href)=|url\(|@import", page_text)
+
+
+def test_a_long_run_has_no_more_points_than_a_chart_can_show():
+    samples = tuple(Sample(k + 1.0, 1.0, 1000, 64_000, 1e-3, 2e-3, 3e-3 if k != 777 else 0.5) for k in range(3600))
+    text = page(report_of(run_of({1e-3: 99, 2e-3: 1}, samples=samples)))
+    assert text.count('class="tip"') <= 2 * 150 + 60
+    assert "max 500 ms" in text, "the slowest second is among them"
+    assert len(text) < 200_000

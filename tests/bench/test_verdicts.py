@@ -18,7 +18,7 @@ from fastecho.bench.result import percentiles_of, seconds_or_nan
 from fastecho.bench.slo import Slo
 from fastecho.bench.svg import latency_axis, log_axis, nice_axis
 from fastecho.bench.text import bar, histogram_rows, render
-from fastecho.bench.units import duration
+from fastecho.bench.units import count_tick, duration
 from fastecho.errors import ConfigError
 
 
@@ -195,6 +195,14 @@ def test_the_merged_histogram_is_that_of_the_union():
 )
 def test_durations_are_shown_with_their_unit(seconds, shown):
     assert duration(seconds) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0.0, "0"), (7.5, "7.5"), (500.0, "500"), (1000.0, "1k"), (2500.0, "2.5k"), (300_000.0, "300k"), (1.25e6, "1.25M")],
+)
+def test_counts_on_an_axis_are_as_short_as_rate_takes_them(value, shown):
+    assert count_tick(value) == shown
 
 
 def test_the_histogram_counts_every_echo_once():

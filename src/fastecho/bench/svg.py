@@ -1,12 +1,20 @@
-"""Line charts as inline SVG: axes, lines, an area, and a tooltip for each place on the x axis. No script."""
+"""Line charts as inline SVG, without script. Text keeps its size at every width of the page.
+
+The `<svg>` element is as wide as the plot area, and its labels lie in margins that the page leaves. Positions across
+are percentages, positions down are pixels; only the lines are stretched. The attributes alone draw a legible chart, for
+hosts that block the style sheet of a page. The style sheet adds colours and shows the values under the pointer.
+"""
 
 import dataclasses
+import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from html import escape
 
-WIDTH, HEIGHT = 960, 300
-LEFT, RIGHT, TOP, BOTTOM = 72, 16, 12, 34
+HEIGHT = 240
+# Around the plot area, in pixels. The value under the pointer is shown above it.
+LEFT, RIGHT, TOP, BOTTOM = 60, 24, 24, 28
+_ACROSS = 1000  # the width of the lines before they are stretched
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +36,7 @@ class Axis:
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """Points (x, y) under a name; `css` is the class that colours it, `area` fills down to the x axis."""
+    """Points (x, y) under a name; `css` is the class that colours it, and `area` fills it down to the x axis."""
 
     name: str
     css: str
@@ -67,51 +75,78 @@ def latency_axis(values: Sequence[float], show: Callable[[float], str]) -> Axis:
 
 
 def chart(label: str, x: Axis, y: Axis, lines: Sequence[Line], tips: Sequence[tuple[float, str]] = ()) -> str:
-    """The chart as an `<svg>` element; `label` says to a screen reader what it is."""
-    inner_width, inner_height = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
+    """The chart as an `<svg>` element. A screen reader reads `label`; `tips` are values of `x` and their texts."""
+    return "".join(
+        [
+            f'<svg class="plot" role="img" aria-label="{escape(label)}"',
+            f' width="100%" height="{HEIGHT + BOTTOM}" overflow="visible">',
+            *_axes(x, y),
+            f'<svg height="{HEIGHT}" viewBox="0 0 {_ACROSS} {HEIGHT}" preserveAspectRatio="none" overflow="visible">',
+            '<g fill="none" stroke="steelblue" stroke-width="2">',
+            *(_line(line, x, y) for line in lines if line.points),
+            "</g></svg>",
+            '<g fill="transparent">',
+            *_tips(tips, x, y, lines),
+            "</g></svg>",
+        ]
+    )
 
-    def across(value: float) -> float:
-        return LEFT + x.place(value) * inner_width
 
-    def down(value: float) -> float:
-        return TOP + (1 - y.place(value)) * inner_height
+def _percent(share: float) -> str:
+    return f"{100 * share:.4g}%"
 
-    parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(label)}">']
+
+def _down(y: Axis, value: float) -> str:
+    return f"{(1 - y.place(value)) * HEIGHT:.1f}"
+
+
+def _axes(x: Axis, y: Axis) -> Iterator[str]:
+    yield '<g class="grid" stroke="#8886">'
+    for value, _ in y.ticks:
+        yield f'<line x2="100%" y1="{_down(y, value)}" y2="{_down(y, value)}"/>'
+    yield '</g><g class="axis" stroke="gray">'
+    yield f'<line x2="100%" y1="{HEIGHT}" y2="{HEIGHT}"/>'
+    for value, _ in x.ticks:
+        at = _percent(x.place(value))
+        yield f'<line x1="{at}" x2="{at}" y1="{HEIGHT}" y2="{HEIGHT + 5}"/>'
+    yield '</g><g class="ticks" fill="gray" font-size="12.5">'
     for value, text in y.ticks:
-        at = down(value)
-        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>')
-        parts.append(f'<text class="tick end" x="{LEFT - 8}" y="{at + 4:.1f}">{escape(text)}</text>')
-    floor = TOP + inner_height
+        yield f'<text x="-8" y="{_down(y, value)}" dy="4" text-anchor="end">{escape(text)}</text>'
     for value, text in x.ticks:
-        at = across(value)
-        parts.append(f'<line class="notch" x1="{at:.1f}" x2="{at:.1f}" y1="{floor}" y2="{floor + 5}"/>')
-        # The last label stays inside the picture.
-        anchor = "end" if at > WIDTH - 2 * RIGHT else "mid"
-        edge = WIDTH - RIGHT / 4 if anchor == "end" else at
-        parts.append(f'<text class="tick {anchor}" x="{edge:.1f}" y="{floor + 20}">{escape(text)}</text>')
-    parts.append(f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{floor}" y2="{floor}"/>')
-    for line in lines:
-        if not line.points:
-            continue
-        path = " ".join(f"{across(a):.1f},{down(b):.1f}" for a, b in line.points)
-        if line.area:
-            first, last = across(line.points[0][0]), across(line.points[-1][0])
-            parts.append(f'<polygon class="area {line.css}" points="{first:.1f},{floor} {path} {last:.1f},{floor}"/>')
-        parts.append(f'<polyline class="line {line.css}" points="{path}"/>')
-    parts += _tips(tips, across, inner_height)
-    parts.append("</svg>")
-    return "".join(parts)
+        at = _percent(x.place(value))
+        yield f'<text x="{at}" y="{HEIGHT + 20}" text-anchor="middle">{escape(text)}</text>'
+    yield "</g>"
 
 
-def _tips(tips: Sequence[tuple[float, str]], across: Callable[[float], float], height: int) -> list[str]:
-    """An invisible column around each place, which shows a rule and the browser's own tooltip under the pointer."""
-    places = [across(value) for value, _ in tips]
-    found = []
-    for k, (place, (_, text)) in enumerate(zip(places, tips, strict=True)):
-        left = (places[k - 1] + place) / 2 if k else place
-        right = (places[k + 1] + place) / 2 if k + 1 < len(places) else place
-        found.append(
-            f'<g class="tip"><rect x="{left:.1f}" y="{TOP}" width="{max(right - left, 1):.1f}" height="{height}"/>'
-            f'<line x1="{place:.1f}" x2="{place:.1f}" y1="{TOP}" y2="{TOP + height}"/><title>{escape(text)}</title></g>'
+def _line(line: Line, x: Axis, y: Axis) -> str:
+    across = [f"{x.place(value) * _ACROSS:.1f}" for value, _ in line.points]
+    points = " ".join(f"{at},{_down(y, value)}" for at, (_, value) in zip(across, line.points, strict=True))
+    area = f"{across[0]},{HEIGHT} {points} {across[-1]},{HEIGHT}"
+    return (
+        f'<g class="{line.css}">'
+        + (f'<polygon class="area" fill="#8883" stroke="none" points="{area}"/>' if line.area else "")
+        + f'<polyline class="line" vector-effect="non-scaling-stroke" points="{points}"/></g>'
+    )
+
+
+def _tips(tips: Sequence[tuple[float, str]], x: Axis, y: Axis, lines: Sequence[Line]) -> Iterator[str]:
+    """An invisible column around each place on the x axis, and what appears while the pointer is in it.
+
+    It is a rule, a dot on each line, and the text above the plot area. The title is for hosts without our style sheet.
+    """
+    places = [x.place(value) for value, _ in tips]
+    edges = [0.0, *((a + b) / 2 for a, b in itertools.pairwise(places)), 1.0]
+    values = [(line.css, dict(line.points)) for line in lines]
+    for k, (value, text) in enumerate(tips):
+        at = _percent(places[k])
+        dots = "".join(
+            f'<circle class="{css}" cx="{at}" cy="{_down(y, known[value])}" r="4"/>'
+            for css, known in values
+            if value in known
         )
-    return found
+        yield (
+            f'<g class="tip"><title>{escape(text)}</title>'
+            f'<rect x="{_percent(edges[k])}" width="{_percent(edges[k + 1] - edges[k])}" height="{HEIGHT}"/>'
+            f'<g visibility="hidden"><line x1="{at}" x2="{at}" y2="{HEIGHT}"/>{dots}'
+            f'<text x="100%" y="-9">{escape(text)}</text></g></g>'
+        )

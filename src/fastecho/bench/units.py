@@ -28,3 +28,9 @@ def tick(seconds: float) -> str:
 def number(value: float) -> str:
     """A count with thin groups: `1,234,567`."""
     return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.1f}"
+
+
+def count_tick(value: float) -> str:
+    """A round count, as `--rate` takes it: `0`, `500`, `2.5k`, `300k`, `1.2M`."""
+    unit, scale = ("M", 1e6) if value >= 1e6 else ("k", 1e3) if value >= 1e3 else ("", 1.0)
+    return f"{value / scale:.4g}{unit}"

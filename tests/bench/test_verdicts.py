@@ -199,7 +199,7 @@ def test_durations_are_shown_with_their_unit(seconds, shown):
 
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [(0.0, "0"), (7.5, "7.5"), (500.0, "500"), (1000.0, "1k"), (2500.0, "2.5k"), (300_000.0, "300k"), (1.25e6, "1.25M")],
+    [(0.0, "0"), (7.5, "7.5"), (500.0, "500"), (1000.0, "1k"), (2500.0, "2.5k"), (3e5, "300k"), (1.25e6, "1.25M")],
 )
 def test_counts_on_an_axis_are_as_short_as_rate_takes_them(value, shown):
     assert count_tick(value) == shown

@@ -26,7 +26,7 @@ def test_the_table_shows_rate_latency_and_cpu(fastecho, target):
     assert code == 0
     for word in ("rate", "echoes/s", "MB/s", "p50", "p90", "p99", "p99.9", "max", "client CPU", "server CPU", "█"):
         assert word in out
-    assert "errors       none" in out
+    assert "errors      none" in out
     assert "\x1b" not in out + err, "no colours where there is no terminal"
 
 

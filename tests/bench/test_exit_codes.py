@@ -99,7 +99,7 @@ def test_a_run_without_an_echo_prints_and_saves_that_there_is_no_latency(fastech
         code, out, _ = fastecho(target, *QUICK, "--slo", "p99<1ms", "--json", str(path))
     assert code == 3
     assert "0 ns" not in out
-    assert "p99          -\n" in out
+    assert "p99         -\n" in out
     assert "MISSED: p99 < 1.00 ms (nothing was echoed)" in out
     result = json.loads(path.read_text())["result"]
     assert set(result["percentiles"].values()) == {None}

@@ -116,7 +116,7 @@ def test_a_merge_of_runs_without_echoes_has_no_latencies_either():
 def test_echoes_of_the_warm_up_only_are_no_latencies_of_an_open_loop():
     """Their last bytes came inside the window, but they were due before it."""
     result = made([], echoes=3)
-    assert "p99          -" in render(report(result))
+    assert "p99         -" in render(report(result))
     assert "(it is -)" in render(report(result), [Slo.parse("p99<1ms")])
     assert "<svg" not in page(report(result))
 

@@ -131,7 +131,7 @@ def render(report: Report, slos: Iterable[Slo] = (), *, color: bool = False, wid
     )
     title = Text.assemble((where(result), "bold"), (f"  {load_line(result)}", "dim"))
     console.print(title, soft_wrap=True)
-    table = Table(show_header=False, box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    table = Table(show_header=False, box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(style="dim")
     table.add_column()
     for name, value in rows(report):

@@ -4,6 +4,7 @@
     python -m benchmarks.versus --quick         a first look in a minute; writes build/versus.json only
     python -m benchmarks.versus --rows chart --peers chart      what the chart of the README shows; --quick is shorter
     python -m benchmarks.versus --rows 64x50,4k --peers fastecho,epoll,asio-64k
+    FASTECHO_OTHER=../before/.venv/bin/python python -m benchmarks.versus --peers fastecho,other      two builds
     python -m benchmarks.versus --from docs/performance.json --docs docs      the page again, nothing measured
 
 Exit code: 0 measured, 1 a server was not measured or failed, 2 usage, 3 a ratio is above its limit.
@@ -52,7 +53,7 @@ def names(known: Sequence[str], chart: Sequence[str]) -> Callable[[str], tuple[s
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
     cpus = sorted(os.sched_getaffinity(0))
-    row_names, peer_names = tuple(rows.BY_NAME), tuple(peers.BY_NAME)
+    row_names, peer_names = tuple(rows.BY_NAME), tuple(peer.name for peer in peers.PEERS)
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.versus", description="fastecho beside its peers, in one run"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from typing import Any
 from benchmarks.peers.build import PROGRAMS, SOURCES
 
 FASTECHO, PINNED, SPINNING = "fastecho", "fastecho-pinned", "fastecho-spin"
+OTHER = os.environ.get("FASTECHO_OTHER")
+"""The Python interpreter of another build of fastecho, which is then measured too."""
 FLOOR, FLOOR_SPINNING = "epoll", "epoll-spin"
 BUSY_POLL_US = 50
 
@@ -78,10 +81,10 @@ def from_pypi(module: str, name: str, program: str, **more: Any) -> Peer:
     return python(module, name, program, chart_name=name, chart_only=True, module=module, install=install, **more)
 
 
-def fastecho(name: str, label: str, *options: str, **more: Any) -> Peer:
+def fastecho(name: str, label: str, *options: str, python: str = sys.executable, **more: Any) -> Peer:
     # With its defaults, the scan for the terminator among them: what a user starts, and the C++ scans too.
-    command = (sys.executable, "-m", "fastecho", "--port", "PORT", "--workers", "1", "--ready-fd", "READY_FD")
-    return Peer(name, label, "fastecho", (*command, *options), ends_at_nul=True, **more)
+    command = (python, "-m", "fastecho", "--port", "PORT", "--workers", "1", "--ready-fd", "READY_FD")
+    return Peer(name, label, more.pop("family", "fastecho"), (*command, *options), ends_at_nul=True, **more)
 
 
 SPIN = ("--busy-poll", str(BUSY_POLL_US))
@@ -136,5 +139,8 @@ PEERS = (
         most_idle=500,
     ),
 )
-BY_NAME = {peer.name: peer for peer in PEERS}
+OTHER_BUILD = fastecho("other", "fastecho, the build of FASTECHO_OTHER", python=OTHER or "", family="python")
+BY_NAME = {peer.name: peer for peer in (*PEERS, OTHER_BUILD)}
+if OTHER:
+    PEERS = (*PEERS, OTHER_BUILD)
 ON_CHART = tuple(peer for peer in PEERS if peer.chart_name)

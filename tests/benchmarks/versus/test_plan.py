@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections import Counter
+from pathlib import Path
+
+import pytest
 
 from benchmarks.versus.peers import PEERS
 from benchmarks.versus.plan import cells, turn
 from benchmarks.versus.rows import ROWS
+
+ROOT = Path(__file__).parents[3]
 
 
 def test_every_round_holds_every_server_once() -> None:
@@ -41,3 +49,16 @@ def test_names_are_unique_and_ceilings_known() -> None:
     names = [peer.name for peer in PEERS]
     assert len(names) == len(set(names))
     assert all(name in names for row in ROWS for name in (*row.ceilings, row.subject))
+
+
+@pytest.mark.parametrize("other", ["", "/elsewhere/bin/python"])
+def test_another_build_of_fastecho_is_measured_when_its_interpreter_is_given(other: str) -> None:
+    program = (
+        "from benchmarks.versus import peers\n"
+        "print(*[peer.command[0] for peer in peers.PEERS if peer.name == 'other'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT, env={**os.environ, "FASTECHO_OTHER": other}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.strip() == other

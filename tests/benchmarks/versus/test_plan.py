@@ -9,7 +9,6 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-
 from benchmarks.versus.peers import PEERS
 from benchmarks.versus.plan import cells, turn
 from benchmarks.versus.rows import ROWS

@@ -12,6 +12,7 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 PROMISES = {
     "beside_a_main_loop.py": ["echoed: message 0", "echoed: message 2", "served 3 connections"],
     "in_an_asyncio_application.py": ["client 0", "client 4", "ended by the terminator: 5"],
+    "line_client.py": ["answer: one", "answer for asyncio: two"],
     "your_own_terminator.py": ["Host: example.org", "discarded: 18 bytes"],
 }
 

@@ -1,5 +1,5 @@
-"""README and docs: Python blocks run (those of docs/fixture.md elsewhere), command lines are valid, links lead to
-files."""
+"""README and docs: Python blocks run (those of docs/fixture.md and docs/bugs.md elsewhere), command lines are valid,
+links lead to files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 PYTHON = [
     pytest.param(code, id=f"{page.name} {number}")
     for page in PAGES
-    if page.name != "fixture.md"
+    if page.name not in ("fixture.md", "bugs.md")
     for number, code in enumerate(re.findall(r"^```python\n(.*?)^```$", page.read_text(encoding="utf-8"), re.M | re.S))
 ]
 COMMANDS = sorted(

@@ -1,5 +1,6 @@
 """What a stop leaves behind: nothing; and what it says of those who were left."""
 
+import contextlib
 import gc
 import os
 import socket
@@ -11,7 +12,7 @@ import warnings
 import pytest
 
 from clients import connect_blocking, read_exactly, read_to_eof
-from fastecho.testing import LeakWarning, TeardownError, echo_server
+from fastecho.testing import Fault, LeakWarning, TeardownError, echo_server
 from patience import DEADLINE, WITHOUT_SLOW_CALLBACKS, wait_until
 
 
@@ -166,6 +167,24 @@ def test_what_it_waits_for_is_said():
     second.close()
     why = [str(caught.value).splitlines()[-1].partition(" out")[2] for caught in (idle, full)]
     assert why[0] != why[1]
+
+
+@pytest.mark.parametrize("how", ["paused", "fault"])
+def test_a_close_behind_unread_bytes_is_not_denied(how):
+    """The FIN comes after the bytes that the server does not read: it cannot know whether the client has closed."""
+    fault = () if how == "paused" else Fault.stop_reading(after_received=5)
+    with pytest.raises(TeardownError) as unseen:  # noqa: PT012
+        with echo_server(leak="error", faults=fault) as server:
+            with connect_blocking(server.address) as sock:
+                echo(sock)
+                if how == "paused":
+                    server.connections[0].pause()
+                sock.setblocking(False)
+                with contextlib.suppress(BlockingIOError):
+                    while True:
+                        sock.send(bytes(65536))
+    assert "does not read" in str(unseen.value)
+    assert "has not closed" not in str(unseen.value)
 
 
 @pytest.mark.parametrize("leak", ["warn", "error"])

@@ -6,7 +6,7 @@ import contextlib
 import socket
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from .._net.kernel import close_means_reset, inode, left, monotonic
+from .._net.kernel import close_means_reset, inode, left, monotonic, unread
 from ._record import Record, Steering
 
 if TYPE_CHECKING:
@@ -100,6 +100,8 @@ class ConnectionLog:
         self.driver: Driver | None = None
         self.due = 0
         """Bytes that the client had not received when the server was stopped."""
+        self.unread = 0
+        """Bytes in the kernel that the server does not read; `update_unread` asks for them."""
         self.paused = False
         """The test has paused reading."""
         self.session: object = None
@@ -153,6 +155,11 @@ class ConnectionLog:
         descriptor = self._connection.fileno() if self._connection is not None else -1
         return descriptor < 0 or left(descriptor) is not None
 
+    def update_unread(self) -> None:
+        driver, connection = self.driver, self._connection
+        if driver is not None and connection is not None:
+            self.unread = 0 if driver.reads() else unread(connection.fileno())
+
     def caught_up(self) -> bool:
         """Whether all that the client has sent, and its FIN, were read; True where reading is paused."""
         if self.driver is None or not self.driver.reads():
@@ -203,9 +210,12 @@ class ConnectionLog:
 
     def describe_open(self) -> str:
         """`describe` with what was outstanding, for a connection that the end of its server has closed too."""
+        self.update_unread()
         outstanding = "its client has sent FIN"
         if self.half_closed_at is None:
             outstanding = "its client has not closed it"
+            if self.unread:  # a FIN comes after these bytes
+                outstanding = f"the server does not read, and sees no close behind {self.unread} bytes of the client"
         if self.due:
             outstanding = f"its client has not taken {self.due} bytes that are due to it"
         return f"{self._summary()}; {outstanding}"

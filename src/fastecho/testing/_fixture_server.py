@@ -512,6 +512,7 @@ class FixtureServer:
             if log.driver is not None:
                 log.by_order = log.by_order or "server_stopped"
                 log.due = log.driver.due()
+                log.update_unread()
                 log.reset()
         self._reset_handshakes()
         await _until(self._is_idle, timeout)

@@ -18,7 +18,7 @@ SECTION = re.compile(
     r"^## (?P<number>\d+)\. (?P<title>[^\n]+)\n"
     r"(?:(?!^## ).)*?^```python\n(?P<bug>[^`]*?^class (?P<planted>\w+)\((?P<client>\w+)\).*?)^```$"
     r"(?:(?!^## ).)*?^```python\n(?P<recipe>.*?^def (?P<test>test_\w+).*?)^```$"
-    r"(?:(?!^## ).)*?^```text\n(?P<error>[^\n]+)\n```$",
+    r"(?:(?!^## ).)*?^```text\n(?P<errors>[^`]+)\n```$",
     re.M | re.S,
 )
 TIMES = 3
@@ -48,7 +48,7 @@ class Section(NamedTuple):
     client: str
     recipe: str
     test: str
-    error: str
+    errors: str
 
     @property
     def module(self) -> str:
@@ -60,8 +60,9 @@ class Section(NamedTuple):
         return f"{self.recipe}\n\n{self.bug}\n\n{self.client} = {self.planted}\n"
 
     def is_found_by(self, error: str | None) -> bool:
-        """Whether this is the error of the page, which leaves out what differs each time."""
-        return error is not None and re.search(".*".join(map(re.escape, self.error.split("…"))), error) is not None
+        """Whether this is an error of the page, which leaves out what differs each time."""
+        patterns = [".*".join(map(re.escape, line.split("…"))) for line in self.errors.splitlines()]
+        return error is not None and any(re.search(pattern, error) for pattern in patterns)
 
 
 SECTIONS = [Section(**match.groupdict()) for match in SECTION.finditer(PAGE)]

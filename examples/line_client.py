@@ -78,6 +78,8 @@ class Client:
             self._exchange(sock, line + b"\n", self.timeout, answered=False)
 
     def close(self) -> None:
+        for sock in self._idle:
+            self._finish(sock)
         for sock in list(self._open):
             self._discard(sock)
 
@@ -157,15 +159,31 @@ class Client:
         if sock in self._open:
             self._idle.append(sock)
 
+    def _finish(self, sock: socket.socket) -> None:
+        """Wait until the server has read all, and closes: a close with bytes unread would drop what is unsent."""
+        end = time.monotonic() + self.timeout
+        with contextlib.suppress(OSError):  # TimeoutError is one
+            sock.shutdown(socket.SHUT_WR)
+            while True:
+                try:
+                    if not sock.recv(65536):
+                        return
+                except WOULD_BLOCK:
+                    self._wait(sock, False, end)
+
     def _discard(self, sock: socket.socket) -> None:
         self._open.discard(sock)
         sock.close()
 
     def _is_alive(self, sock: socket.socket) -> bool:
-        """An idle connection has nothing to read: not even an end."""
-        poll = select.poll()
-        poll.register(sock, select.POLLIN)
-        return not poll.poll(0)
+        """An idle connection has nothing to read, not even an end."""
+        try:
+            sock.recv(1)  # and not poll: what TLS sends by itself is readable, too
+        except WOULD_BLOCK:
+            return True
+        except OSError:
+            return False
+        return False
 
     # -- connecting --------------------------------------------------------------------------------------------
 

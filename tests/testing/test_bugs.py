@@ -5,12 +5,16 @@ Bugs, recipes and the beginnings of the errors are the blocks of the page; the c
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
+import runpy
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
+
+from fastecho.testing import certificates, echo_server
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "bugs.md").read_text(encoding="utf-8")
@@ -80,6 +84,40 @@ def test_each_row_of_the_table_leads_to_its_section() -> None:
     titles = [(each.title[0].lower() + each.title[1:], each.number) for each in SECTIONS]
     assert [(title, number) for title, number, _ in rows] == titles
     assert [anchor for _, _, anchor in rows] == anchors
+
+
+@pytest.fixture
+def clients() -> dict[str, Any]:
+    return runpy.run_path(str(ROOT / "examples" / "line_client.py"))
+
+
+LINES = [b"one", b"", b"two" * 100_000, b"x" * (4 << 20)]
+
+
+@pytest.mark.parametrize("tls", [None, "valid"])
+def test_the_correct_client_works(clients: dict[str, Any], tls: str | None) -> None:
+    ca_file = certificates().ca_path if tls else None
+    with echo_server(tls=tls, leak="error") as server:
+        with clients["Client"](server.address, ca_file=ca_file) as client:
+            assert [client.request(line) for line in LINES] == LINES
+        server.assert_connections(1)
+        server.wait_closed()
+        server.reply = "discard"
+        with clients["Client"](server.address, ca_file=ca_file) as client:
+            for line in LINES:
+                client.notify(line)
+        assert server.connections[0].received == server.connections[1].received
+
+
+@pytest.mark.parametrize("tls", [None, "valid"])
+def test_the_correct_asyncio_client_works(clients: dict[str, Any], tls: str | None) -> None:
+    async def ask(address: tuple[str, int]) -> list[bytes]:
+        async with clients["AsyncClient"](address, ca_file=certificates().ca_path if tls else None) as client:
+            return [await client.request(line) for line in LINES]
+
+    with echo_server(tls=tls, leak="error") as server:
+        assert asyncio.run(ask(server.address)) == LINES
+        server.assert_connections(1)
 
 
 def run(pytester: pytest.Pytester, times: int, modules: dict[str, str]) -> dict[str, list[tuple[str, str | None]]]:

@@ -5,7 +5,7 @@ OF     ?= fastecho
 BIN     = $(VENV)/bin
 TEST   ?= $(MAKE) test
 
-.PHONY: serve test test-all test-pytests lint graph types bench peers versus wheel clean
+.PHONY: serve test test-all test-pytests lint graph types docs bench peers versus wheel clean
 
 serve: $(VENV)/.base ## build, and run the server with four workers
 	$(BIN)/fastecho --workers 4
@@ -29,6 +29,9 @@ graph: $(VENV)/.lint ## the imports between the folders, for Graphviz: make -s g
 types: $(VENV)/.test $(VENV)/.types ## mypy strict, and the stubs against the built modules
 	$(BIN)/mypy
 	$(BIN)/stubtest --mypy-config-file pyproject.toml $(subst /,.,$(patsubst src/%.pyx,%,$(filter %.pyx,$(SOURCES))))
+
+docs: $(VENV)/.docs ## the documentation site, in build/site; a warning or a dead link fails
+	scripts/build-site $(BIN)/mkdocs build/site
 
 bench: $(VENV)/.test ## the pytest-benchmark suites
 	$(BIN)/python -m pytest benchmarks --benchmark-only -o addopts="$(NEIGHBOURS)" $(ARGS)
@@ -58,4 +61,5 @@ $(VENV)/.test: $(BIN)/python $(SOURCES) ; $(BIN)/pip install -q -e '.[test]' && 
 $(VENV)/.versus: $(BIN)/python $(SOURCES) ; $(BIN)/pip install -q -e '.[versus]' && touch $@
 $(VENV)/.lint: $(BIN)/python ; $(BIN)/pip install -q ruff import-linter && touch $@
 $(VENV)/.types: $(BIN)/python ; $(BIN)/pip install -q mypy && touch $@
+$(VENV)/.docs: $(BIN)/python ; $(BIN)/pip install -q 'mkdocs-material>=9.7' 'mkdocstrings[python]>=1' ruff && touch $@
 $(VENV)/.wheel: $(BIN)/python ; $(BIN)/pip install -q build && touch $@

@@ -63,6 +63,7 @@ class EchoServer:
     Raises:
         ConfigError: an option is wrong.
 
+    Examples:
         >>> async with EchoServer(port=0) as server:
         ...     reader, writer = await asyncio.open_connection(*server.address)
     """
@@ -256,7 +257,7 @@ class EchoServer:
 
         Args:
             finish: let pending handshakes end, and accept the clients in the backlog first. Closing at once resets
-            them.
+                them.
         """
         assert self._acceptor is not None
         assert self._sessions is not None

@@ -123,6 +123,7 @@ def serve(config: ServerConfig | None = None, **options: Any) -> ThreadServer:
         TLSError: the certificate cannot be loaded.
         FastechoError: gevent or eventlet has replaced threads.
 
+    Examples:
         >>> with serve(port=0) as server:
         ...     client = socket.create_connection(server.address)
     """

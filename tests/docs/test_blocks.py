@@ -18,14 +18,17 @@ from fastecho.bench.compare import compare_turns
 from fastecho.bench.max_rate import MaxRate
 from fastecho.bench.slo import Slo
 from made_runs import Machine
-from pages import BLOCKS, PAGES, Block, read
+from pages import BLOCKS, PAGES, ROOT, Block, read
 from patience import DEADLINE
 
-PYTHON = [block for block in BLOCKS if block.language == "python"]
+# Pages whose Python and text blocks have a test of their own.
+ELSEWHERE = {"bugs.md": ROOT / "tests" / "testing" / "test_bugs.py"}
+HERE = [block for block in BLOCKS if block.page.name not in ELSEWHERE]
+PYTHON = [block for block in HERE if block.language == "python"]
 RECIPES = [block for block in PYTHON if block.tests]
 SCRIPTS = [block for block in PYTHON if not block.tests]
 TOML = [block for block in BLOCKS if block.language == "toml"]
-TEXT = [block for block in BLOCKS if block.language == "text"]
+TEXT = [block for block in HERE if block.language == "text"]
 
 
 def test_each_block_is_of_a_language_that_is_checked() -> None:
@@ -99,6 +102,11 @@ def test_the_picture_of_the_architecture_names_methods_of_the_session() -> None:
     named = set(re.findall(r"[a-z]+_[a-z]+", block.code))
     assert named == {"get_buffer", "buffer_updated"}
     assert named <= set(dir(EchoSession))
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name in ELSEWHERE], ids=lambda page: page.name)
+def test_a_page_that_is_left_out_here_is_read_by_its_own_test(page: Path) -> None:
+    assert f'"{page.name}"' in read(ELSEWHERE[page.name])
 
 
 def test_no_text_is_left_unchecked() -> None:

@@ -1,8 +1,8 @@
-"""The errors that fastecho raises on purpose, and the exit code that each one means.
+"""The errors that fastecho raises, and the exit code of the command for each.
 
-Every one of them prints as one line that says what is wrong and what would do; the command line shows that
-line and nothing else. Each is also the built-in exception that a caller would expect (`ValueError`,
-`OSError`, ...), so code that knows nothing of fastecho catches it too.
+The text of each error is one line that says what is wrong and what is accepted; the command prints that line only. Each
+error is also the built-in exception that a caller expects (`ValueError`, `OSError` and so on), so that code without
+knowledge of fastecho can catch it.
 """
 
 from typing import Final
@@ -66,12 +66,12 @@ class FastechoError(Exception):
 
 
 class ConfigError(FastechoError, ValueError):
-    """An option has a value that will not do, by itself or beside another option.
+    """An option has an invalid value, or a value that another option excludes.
 
     Attributes:
         option: the Python name of the option, such as `buffer_size`.
         value: the value as it was given.
-        must: what would do, such as `must be between 512 B and 16 MiB`.
+        must: what is accepted, such as `must be between 512 B and 16 MiB`.
     """
 
     exit_code = EX_CONFIG
@@ -87,23 +87,23 @@ class ConfigError(FastechoError, ValueError):
 
 
 class ConfigFileError(FastechoError, ValueError):
-    """The configuration file cannot be read, is not TOML, or holds a key that is no option."""
+    """The configuration file cannot be read, is not TOML, or has a key that is not an option."""
 
     exit_code = EX_CONFIG
 
 
 class AddressInUseError(FastechoError, OSError):
-    """Another process listens on the address already, or something that is no stale socket is at the path."""
+    """Another process listens on the address, or a file that is not a stale socket is at the path."""
 
     exit_code = EX_ADDRESS_IN_USE
 
 
 class AddressError(FastechoError, OSError):
-    """The address cannot be resolved, or is none of this machine's."""
+    """The address cannot be resolved, or does not belong to this machine."""
 
 
 class PermissionDeniedError(FastechoError, PermissionError):
-    """The system refuses the address to this user: a port below 1024, or a directory that is not writable."""
+    """The user may not listen on the address: a port below 1024, or a folder that is not writable."""
 
     exit_code = EX_PERMISSION
 
@@ -115,14 +115,14 @@ class TLSError(FastechoError, OSError):
 
 
 class WorkerStartError(FastechoError):
-    """A worker could not start; the line says why. Nothing is started again for it."""
+    """A worker could not start; the text says why. It is not started again."""
 
 
 class CrashLoopError(FastechoError):
-    """Every worker died again and again, and the supervisor gave up."""
+    """All workers kept dying, and the supervisor has stopped the service."""
 
     exit_code = EX_CRASH_LOOP
 
 
 class MissingExtraError(FastechoError, ImportError):
-    """A feature needs a package that is not installed; the line says which extra brings it."""
+    """A feature needs a package that is not installed; the text names the extra that installs it."""

@@ -33,8 +33,15 @@ def test_each_public_name_is_in_the_reference(module: str) -> None:
     assert entries(MODULES[module]) == {f"{module}.{name}" for name in names}
 
 
-def test_the_errors_are_in_the_reference_as_a_module() -> None:
-    assert entries("errors") == {"fastecho.errors"}
+def test_each_error_is_in_the_reference() -> None:
+    assert entries("errors") == {f"fastecho.errors.{name}" for name in errors() if not name.startswith("EX_")}
+
+
+def test_the_table_of_exit_codes_is_complete() -> None:
+    page = read(ROOT / "docs" / "reference" / "errors.md")
+    listed = {name: int(code) for name, code in re.findall(r"^\| `(EX_\w+)` \| (\d+) \|", page, re.M)}
+    module = importlib.import_module("fastecho.errors")
+    assert listed == {name: getattr(module, name) for name in errors() if name.startswith("EX_")}
 
 
 @pytest.mark.parametrize("module", MODULES)

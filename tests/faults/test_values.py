@@ -7,8 +7,6 @@ import dataclasses
 import inspect
 import math
 import pickle
-import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +15,6 @@ from fastecho.faults import Fault, check_faults, parse_faults, show_faults
 from fastecho.faults._kinds import KINDS, TLS_KINDS, TRIGGERS
 from fastecho.faults._select import SELECTORS
 
-DOCS = Path(__file__).parents[2] / "docs" / "faults.md"
 INT64 = (1 << 63) - 1
 TRIGGERED = [kind for kind, arguments in KINDS.items() if arguments[-3:] == TRIGGERS]
 # One of each kind, with everything given that can be.
@@ -291,26 +288,3 @@ def test_faults_are_shown_as_they_are_read() -> None:
     faults = tuple(SAMPLES)
     assert parse_faults(show_faults(faults)) == faults
     assert parse_faults(show_faults(())) == ()
-
-
-# The page.
-
-
-def test_docs_tell_every_kind_argument_and_selector() -> None:
-    page = DOCS.read_text()
-    for kind, arguments in KINDS.items():
-        (row,) = re.findall(rf"^\| `{kind}\(.*$", page, re.M)
-        for argument in arguments:
-            if argument not in TRIGGERS:
-                assert argument.name in row
-        assert (arguments[-3:] == TRIGGERS) == ("…" in row.split("|")[1]), row
-    for name, (argument_name, _) in SELECTORS.items():
-        assert f"| `.{name}({argument_name})`" in page
-
-
-def test_examples_of_the_docs_are_faults() -> None:
-    blocks = re.findall(r"```(?:sh|python|toml)\n(.*?)```", DOCS.read_text(), re.S)
-    texts = [text for block in blocks for text in re.findall(r"(?:--fault |fault=|fault = |=)'([^']+)'", block)]
-    assert len(texts) >= 4
-    for text in texts:
-        assert parse_faults(text)

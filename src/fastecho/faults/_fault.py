@@ -14,19 +14,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Fault:
-    """One fault: made by one of the functions below, narrowed by selectors, immutable and hashable.
+    """A fault: what the server does wrong, when, and on which connections. Immutable and hashable.
 
-    `str()` gives the text form, which `parse_faults` reads (all but `where`). Offsets and sizes are bytes, times
-    are seconds. What ends or stops a connection has at most one *trigger*, and without one acts at once:
+    The functions below make a fault; the selectors restrict it to some connections. `str()` gives the text form, which
+    `parse_faults` reads (except `where`). Offsets and sizes are bytes, times are seconds. A fault that ends or stops a
+    connection takes at most one *trigger*; without one, it acts at the accept:
 
-    - `after_sent`: so many bytes have been sent to the client;
-    - `after_received`: so many have been received from it;
+    - `after_sent`: this many bytes have been sent to the client;
+    - `after_received`: this many bytes have been received from the client;
     - `on`: these bytes have been received, in any segmentation.
 
     Attributes:
-        kind: the name of the function that made it.
-        arguments: what was given to it, by name, in the order of its signature; no defaults.
-        selectors: names and values, such as `("nth", 1)`; a connection must suit them all.
+        kind: the name of the function that made the fault.
+        arguments: the arguments of that function, by name, without defaults.
+        selectors: names and values, such as `("nth", 1)`; a connection must match all of them.
 
     Raises:
         ValueError: an argument is invalid; the message states what is accepted.
@@ -44,119 +45,120 @@ class Fault:
 
     @staticmethod
     def reset(*, after_sent: int | None = None, after_received: int | None = None, on: bytes | None = None) -> Fault:
-        """RST. With `after_sent` exactly so many bytes can be read before it."""
+        """Reset the connection (RST). With `after_sent`, the client can read exactly this many bytes before."""
         return _make("reset", after_sent=after_sent, after_received=after_received, on=on)
 
     @staticmethod
     def close(*, after_sent: int | None = None, after_received: int | None = None, on: bytes | None = None) -> Fault:
-        """A clean FIN, even while data of the client is unread; with `after_sent` after exactly so many bytes."""
+        """Close in order (FIN), even if data of the client is unread. With `after_sent`, exactly this many bytes come
+        before."""
         return _make("close", after_sent=after_sent, after_received=after_received, on=on)
 
     @staticmethod
     def abort(*, after_sent: int | None = None, after_received: int | None = None, on: bytes | None = None) -> Fault:
-        """The socket is closed immediately, as when a process is killed; the kernel sends FIN or RST."""
+        """Close the socket at once, as for a process that is killed; the kernel sends FIN or RST."""
         return _make("abort", after_sent=after_sent, after_received=after_received, on=on)
 
     @staticmethod
     def half_close(
         *, after_sent: int | None = None, after_received: int | None = None, on: bytes | None = None
     ) -> Fault:
-        """FIN, and reading goes on until the client's FIN."""
+        """Send FIN, and go on reading until the client closes."""
         return _make("half_close", after_sent=after_sent, after_received=after_received, on=on)
 
     @staticmethod
     def stall(*, after_sent: int | None = None, after_received: int | None = None, on: bytes | None = None) -> Fault:
-        """Neither reads nor writes any more, and stays open."""
+        """Neither read nor write any more, and keep the connection open."""
         return _make("stall", after_sent=after_sent, after_received=after_received, on=on)
 
     @staticmethod
     def stop_reading(
         window: int = 9216, *, after_sent: int | None = None, after_received: int | None = None, on: bytes | None = None
     ) -> Fault:
-        """Reads no more; the socket's buffers are so small that the client blocks after about `window` bytes."""
+        """Read no more, with a receive window so small that the client blocks after about `window` bytes."""
         return _make("stop_reading", window=window, after_sent=after_sent, after_received=after_received, on=on)
 
     # What becomes of the bytes that are sent to the client. Offsets count the bytes of the echo.
 
     @staticmethod
     def latency(mean: float, jitter: float = 0.0) -> Fault:
-        """Each piece, and the end, leaves `mean` +- `jitter` (uniform) later, in order. Throughput stays."""
+        """Send each piece, and the end, `mean` +- `jitter` (uniform) later, in order. Throughput does not change."""
         return _make("latency", mean=mean, jitter=jitter)
 
     @staticmethod
     def bandwidth(bytes_per_s: float, burst: int | None = None) -> Fault:
-        """A token bucket that holds `burst` bytes, by default a tenth of a second's worth."""
+        """Limit the throughput by a token bucket of `burst` bytes, by default a tenth of a second's worth."""
         return _make("bandwidth", bytes_per_s=bytes_per_s, burst=burst)
 
     @staticmethod
     def slice(sizes: int | Sequence[int], interval: float = 0.005) -> Fault:
-        """Pieces of these sizes in turn, each sent by itself, `interval` apart. Without an interval (0) the client
-        mostly finds several of them together."""
+        """Send pieces of these sizes in turn, `interval` apart. With an interval of 0, the client mostly receives
+        several pieces together."""
         return _make("slice", sizes=sizes, interval=interval)
 
     @staticmethod
     def coalesce(n: int) -> Fault:
-        """Held back until `n` bytes are together or the stream ends, then one send."""
+        """Hold bytes back until there are `n` or the stream ends, then send them at once."""
         return _make("coalesce", n=n)
 
     @staticmethod
     def corrupt(at: int, xor: int = 0xFF) -> Fault:
-        """The byte at offset `at` is changed: exclusive or with `xor`."""
+        """Change the byte at offset `at`: exclusive or with `xor`."""
         return _make("corrupt", at=at, xor=xor)
 
     @staticmethod
     def drop(at: int, count: int = 1) -> Fault:
-        """`count` bytes from offset `at` are left out."""
+        """Leave out `count` bytes from offset `at`."""
         return _make("drop", at=at, count=count)
 
     @staticmethod
     def duplicate(at: int, count: int = 1) -> Fault:
-        """`count` bytes from offset `at` are sent twice."""
+        """Send `count` bytes from offset `at` twice."""
         return _make("duplicate", at=at, count=count)
 
     @staticmethod
     def inject(at: int, data: bytes) -> Fault:
-        """`data` is sent before the byte at offset `at`."""
+        """Send `data` before the byte at offset `at`."""
         return _make("inject", at=at, data=data)
 
     # At the accept.
 
     @staticmethod
     def refuse() -> Fault:
-        """Accepted, and reset at once."""
+        """Accept the connection, and reset it at once."""
         return _make("refuse")
 
     @staticmethod
     def blackhole() -> Fault:
-        """Reads everything, answers nothing."""
+        """Read everything, answer nothing."""
         return _make("blackhole")
 
     @staticmethod
     def slow_accept(delay: float) -> Fault:
-        """Nothing is read, and no TLS handshake begins, for `delay` seconds."""
+        """Read nothing, and begin no TLS handshake, for `delay` seconds."""
         return _make("slow_accept", delay=delay)
 
     # TLS only.
 
     @staticmethod
     def tls_abort() -> Fault:
-        """RST after the ClientHello."""
+        """Reset the connection after the ClientHello."""
         return _make("tls_abort")
 
     @staticmethod
     def tls_stall() -> Fault:
-        """The ClientHello is read and never answered."""
+        """Read the ClientHello, and never answer."""
         return _make("tls_stall")
 
     @staticmethod
     def no_close_notify() -> Fault:
-        """Ends with a FIN and no close_notify, which a client must take for a truncation (RFC 8446, 6.1)."""
+        """End with FIN and no close_notify, which a client must treat as a truncation (RFC 8446, 6.1)."""
         return _make("no_close_notify")
 
     # Which connections: they are counted from 1, since the fault was armed. Each returns a new fault.
 
     def nth(self, n: int) -> Fault:
-        """The connection number `n` only."""
+        """Connection number `n` only."""
         return self._narrowed("nth", n)
 
     def first(self, n: int) -> Fault:
@@ -168,11 +170,11 @@ class Fault:
         return self._narrowed("every", n)
 
     def where(self, f: Callable[[Any], object]) -> Fault:
-        """Those for which `f(session)` is true. Has no text form."""
+        """The connections for which `f(session)` is true. It has no text form."""
         return self._narrowed("where", f)
 
     def chance(self, p: float) -> Fault:
-        """Each with the probability `p`, drawn from the seed, the arming and the connection's number."""
+        """Each connection with probability `p`, drawn from the seed, the arming and the number of the connection."""
         return self._narrowed("chance", p)
 
     def _narrowed(self, name: str, value: object) -> Fault:

@@ -4,7 +4,7 @@ A check raises a plain `ValueError` that states what is accepted ("must be ...")
 name of the argument before it.
 
 To add a fault, add its arguments to `KINDS` here, its function to `_fault.Fault`, its behaviour to `_injection/`,
-and its row to docs/faults.md. The behaviour of an end or a stop is in `_ending` and `_triggers.ENDS`, that of a
+and its section to docs/faults.md. The behaviour of an end or a stop is in `_ending` and `_triggers.ENDS`, that of a
 delay or a size in `_pacing`, that of a change of bytes in `_edits`, and that of the accept in `_session`.
 """
 

@@ -22,6 +22,8 @@ from fastecho.cli.bench import SUBCOMMANDS
 from pages import BLOCKS, PAGES, ROOT, Block, read, spans
 from patience import DEADLINE
 
+# Commands of a shell and of the system, which are not ours to check.
+OTHERS = {"autoload", "mkdir"}
 BIN = Path(sys.executable).parent
 SHELL = [block for block in BLOCKS if block.language == "sh"]
 # Blocks that are one script: their lines mean something together only.
@@ -76,11 +78,10 @@ def check_pip(words: list[str]) -> None:
 
 
 def check_completion(line: str) -> None:
-    """Shell completion: what is between the brackets, or before the pipe."""
-    match = re.fullmatch(r'eval "\$\((.*)\)"|(.*) \| source', line)
-    assert match is not None
+    """The command in it that prints the script of a shell. What the shell does with that is another program's."""
+    (command,) = re.findall(r"_FASTECHO_COMPLETE=\w+ fastecho", line)
     done = subprocess.run(
-        ["bash", "-c", match[1] or match[2]], env=environment(), capture_output=True, text=True, timeout=2 * DEADLINE
+        ["bash", "-c", command], env=environment(), capture_output=True, text=True, timeout=2 * DEADLINE
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert "_FASTECHO_COMPLETE" in done.stdout
@@ -112,7 +113,7 @@ def test_a_command_line_is_accepted(line: str, capsys: pytest.CaptureFixture[str
         check_make(words)
     elif program == "pip":
         check_pip(words)
-    else:
+    elif program not in OTHERS:
         pytest.fail(f"no test knows how to check {program}")
 
 

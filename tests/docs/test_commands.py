@@ -6,8 +6,6 @@ import importlib
 import os
 import re
 import shlex
-import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -127,44 +125,28 @@ def test_a_script_runs(block: Block, tmp_path: Path) -> None:
     assert re.fullmatch(r"got tcp://127\.0\.0\.1:\d+\n", done.stdout), done.stderr
 
 
-class Terminal:
-    """Runs the commands of one console block. A server goes on in the background."""
+def commands_of(block: Block) -> Iterator[tuple[str, list[str]]]:
+    """Each command of a console with the lines below it."""
+    for part in re.split(r"^\$ ", block.code, flags=re.M)[1:]:
+        command, *printed = part.rstrip("\n").split("\n")
+        yield command, printed
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.port = ""
-        self.servers: list[subprocess.Popen[str]] = []
 
-    def run(self, command: str, expected: list[str]) -> list[str]:
-        """The lines that it prints: of a server, those that are expected and came before it was ready."""
-        process = subprocess.Popen(
-            ["bash", "-c", f"exec {command}" if command.startswith("fastecho") else command.replace("8007", self.port)],
-            env=environment(FASTECHO_PORT="0"), cwd=self.folder, text=True,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-        if not any("listening on" in line for line in expected):
-            return process.communicate(timeout=2 * DEADLINE)[0].splitlines()
-        self.servers.append(process)
+def printed_by(command: str, folder: Path) -> list[str]:
+    """What the command prints, of a server what it prints until it serves; without figures, which differ."""
+    printed = []
+    with subprocess.Popen(
+        ["bash", "-c", f"exec {command}"], env=environment(FASTECHO_PORT="0"), cwd=folder, text=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    ) as process:  # fmt: skip
         assert process.stdout is not None
-        printed: list[str] = []
         for line in process.stdout:
             printed.append(line.rstrip("\n"))
             if "listening on" in line:
-                self.port = re.findall(r":(\d+) ", line)[0]
+                process.terminate()
                 break
-        # A page may leave out the lines about single workers.
-        return [line for line in printed if without_figures([line])[0] in without_figures(expected)]
-
-    def close(self) -> None:
-        for server in self.servers:
-            server.send_signal(signal.SIGTERM)
-            server.communicate(timeout=2 * DEADLINE)
-
-
-def commands_of(block: Block) -> Iterator[tuple[str, list[str]]]:
-    for part in re.split(r"^\$ ", block.code, flags=re.M)[1:]:
-        command, *printed = part.rstrip("\n").split("\n")
-        yield command, [line for line in printed if line]
+        process.communicate(timeout=2 * DEADLINE)
+    return without_figures(printed)
 
 
 def without_figures(lines: list[str]) -> list[str]:
@@ -174,15 +156,8 @@ def without_figures(lines: list[str]) -> list[str]:
 @pytest.mark.parametrize("block", SESSIONS, ids=str)
 def test_a_console_shows_what_the_commands_print(block: Block, tmp_path: Path) -> None:
     assert block.code.startswith("$ ")
-    terminal = Terminal(tmp_path)
-    try:
-        for command, expected in commands_of(block):
-            for program in ("ncat", "xxd"):
-                if program in command and shutil.which(program) is None:
-                    pytest.skip(f"{program} is not installed")
-            assert without_figures(terminal.run(command, expected)) == without_figures(expected)
-    finally:
-        terminal.close()
+    for command, expected in commands_of(block):
+        assert printed_by(command, tmp_path) == without_figures(expected)
 
 
 def known_options() -> set[str]:

@@ -1,7 +1,10 @@
 """The histogram: the layout of HdrHistogram, to the counter; merged runs are the run of their union."""
 
+import os
+import subprocess
+import sys
+
 import pytest
-from hdrh.histogram import HdrHistogram
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -9,6 +12,20 @@ from fastecho.bench import hdr
 from fastecho.bench._hdr import HIGHEST, Histogram
 
 values = st.lists(st.integers(0, HIGHEST) | st.integers(0, 5000) | st.sampled_from([2047, 2048, 2049]), max_size=60)
+
+
+def test_a_deprecation_in_the_package_is_no_warning_of_ours(tmp_path):
+    """Python 3.14 warns about the package's ctypes structures while it is imported."""
+    (tmp_path / "hdrh").mkdir()
+    (tmp_path / "hdrh" / "__init__.py").touch()
+    (tmp_path / "hdrh" / "histogram.py").write_text(
+        "import warnings\nwarnings.warn('old', DeprecationWarning)\nclass HdrHistogram: ...\n", encoding="utf-8"
+    )
+    code = "from fastecho.bench import hdr; hdr.require(); import hdrh.histogram as package; print(package.__file__)"
+    command = [sys.executable, "-W", "error", "-c", code]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert (done.stdout, done.stderr) == (f"{tmp_path / 'hdrh' / 'histogram.py'}\n", "")
 
 
 def recorded(numbers):
@@ -21,6 +38,9 @@ def recorded(numbers):
 @settings(max_examples=20)
 @given(values)
 def test_percentiles_are_those_of_the_package(numbers):
+    hdr.require()  # first: it imports the package without the warning of Python 3.14
+    from hdrh.histogram import HdrHistogram
+
     ours, theirs = recorded(numbers), HdrHistogram(1, HIGHEST, 3)
     for number in numbers:
         assert theirs.record_value(number)

@@ -1,5 +1,6 @@
 """Between the engine's histogram and the standard encoding of HdrHistogram, by the `hdrhistogram` package."""
 
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,7 +13,10 @@ DIGITS = 3
 
 def _package() -> Any:
     try:
-        from hdrh.histogram import HdrHistogram
+        with warnings.catch_warnings():
+            # Python 3.14 deprecates how the package lays out its ctypes structures.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            from hdrh.histogram import HdrHistogram
     except ImportError:
         raise MissingExtraError("the hdrhistogram package is missing: pip install 'fastecho[bench]'") from None
     return HdrHistogram

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -451,9 +452,14 @@ def test_the_script_of_shell_completion_is_printed(
         ("fastecho be", ["bench"]),
         ("fastecho --work", ["--workers"]),
         ("fastecho bench --ra", ["--rate"]),
+        ("fastecho bench ", ["merge", "compare", "ab"]),
+        ("fastecho bench compare --thr", ["--threshold"]),
+        ("fastecho --match ", ["tail", "anywhere"]),
+        ("fastecho --workers ", []),
+        ("fastecho bench --arrivals p", ["poisson"]),
     ],
 )
-def test_words_are_completed_to_commands_and_options(
+def test_words_are_completed_to_commands_options_and_choices(
     words: str, expected: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("_FASTECHO_COMPLETE", "bash_complete")
@@ -461,6 +467,41 @@ def test_words_are_completed_to_commands_and_options(
     monkeypatch.setenv("COMP_CWORD", str(words.count(" ")))
     assert main([]) == 0
     assert [line.partition(",")[2] for line in capsys.readouterr().out.split()] == expected
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["fastecho --config na", "fastecho --tls-cert na", "fastecho --unix na", "fastecho bench --json na",
+     "fastecho bench merge na", "fastecho bench ab --json na", "fastecho ping HOST:1 --tls-ca na"],
+)  # fmt: skip
+def test_the_shell_completes_names_of_files(
+    words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("_FASTECHO_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(words.count(" ")))
+    assert main([]) == 0
+    assert capsys.readouterr().out == "file,na\n"
+
+
+# What a user types, after the line of docs/operating.md for the shell. The functions that zsh completes with need a
+# terminal: zsh was tried by hand.
+IN_A_SHELL = {
+    "bash": 'eval "$(_FASTECHO_COMPLETE=bash_source fastecho)"\n'
+            "COMP_WORDS=(fastecho bench --ra) COMP_CWORD=2\n_fastecho_completion fastecho\necho ${COMPREPLY[*]}",
+    "fish": "_FASTECHO_COMPLETE=fish_source fastecho | source\n"
+            'complete -C "fastecho bench --ra" | string split -f 1 \\t',
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("shell", IN_A_SHELL)
+def test_a_shell_completes_an_option(shell: str, tmp_path: Path) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"needs {shell}")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environ = clean_environment({"PATH": path, "HOME": str(tmp_path)})
+    typed = subprocess.run([shell, "-c", IN_A_SHELL[shell]], capture_output=True, text=True, env=environ)
+    assert (typed.stdout, typed.stderr) == ("--rate\n", "")
 
 
 def test_a_shell_without_completion_is_refused(

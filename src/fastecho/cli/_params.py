@@ -4,9 +4,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+from click.shell_completion import CompletionItem
 
 from .._options.text import check_terminator, read_terminator
-from .._options.types import OptionType, Text
+from .._options.types import Choice, OptionType, Text
 from ..errors import EX_USAGE, ConfigError, show_value
 from ._failure import CommandLineError
 from ._output import print_and_exit
@@ -32,6 +33,25 @@ class ClickType(_ParamType):
             return self.type.validate(self.type.parse(value))
         except ValueError as error:
             raise usage(self.flag, value, str(error)) from None
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        return completions(self.type, incomplete)
+
+
+class FilePath(_ParamType):
+    """A path that a shell completes to the name of a file. The command checks it."""
+
+    name = "file"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        return [CompletionItem(incomplete, type="file")]
+
+
+def completions(type: OptionType, incomplete: str) -> list[CompletionItem]:
+    """What a shell offers for a value: the choices that begin so, or the names of files."""
+    if isinstance(type, Choice):
+        return [CompletionItem(choice) for choice in type.choices if choice.startswith(incomplete)]
+    return [CompletionItem(incomplete, type="file")] if type.metavar in ("FILE", "PATH") else []
 
 
 def usage(flag: str, value: object, must: str) -> CommandLineError:

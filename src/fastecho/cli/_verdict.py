@@ -13,7 +13,7 @@ from .._options.types import OptionType
 from ..errors import EX_USAGE
 from ._failure import CommandLineError
 from ._output import print_out
-from ._params import option
+from ._params import FilePath, option
 from ._results import STANDARD_OUTPUT
 
 if TYPE_CHECKING:
@@ -38,7 +38,9 @@ class Percentage(OptionType):
 
 
 threshold_option = option("--threshold", Percentage(), default=0.03, help="Differences below it do not count.  [3%]")
-json_option = click.option("--json", "json_path", metavar="FILE", help="Write the verdict as JSON; -: standard output.")
+json_option = click.option(
+    "--json", "json_path", type=FilePath(), metavar="FILE", help="Write the verdict as JSON; -: standard output."
+)
 
 
 @contextlib.contextmanager

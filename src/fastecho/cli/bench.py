@@ -19,6 +19,7 @@ from ._params import (
     SETTINGS,
     TERMINATOR,
     Command,
+    FilePath,
     as_usage,
     check_tls,
     given,
@@ -136,8 +137,13 @@ class BenchCommand(Command):
         return super().make_context(info_name, args, parent, **extra)
 
 
+def _complete_target(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """A shell offers the subcommands where a TARGET may stand."""
+    return [name for name in SUBCOMMANDS if name.startswith(incomplete)]
+
+
 @click.command("bench", cls=BenchCommand, epilog=_NOTES, **SETTINGS)
-@click.argument("target", required=False)
+@click.argument("target", required=False, shell_complete=_complete_target)
 @option("--connections -c", Integer(1, 1_000_000), default=50, help="Connections at once.  [50]")
 @option("--size -s", Sizes(), default=64, help="Bytes a message: one size, several, or a range.  [64]")
 @option("--depth", Integer(1, 65536), default=1, help="Messages in flight on each connection.  [1]")
@@ -154,12 +160,13 @@ class BenchCommand(Command):
 @option("--terminator", TERMINATOR, default=b"\0", help="Never send the last byte of this; none: any byte.  [\\0]")
 @option("--timeout", Seconds(0.05, 3600), default=5.0, help="Silence after which a connection has failed.  [5s]")
 @click.option("--source", multiple=True, metavar="ADDRESS", help="Connect from this address; may be repeated.")
-@click.option("--tls-ca", metavar="FILE", help="Certificates that a tls:// server is checked against.")
+@click.option("--tls-ca", type=FilePath(), metavar="FILE", help="Certificates that a tls:// server is checked against.")
 @click.option("--tls-insecure", is_flag=True, help="Do not check the server's certificate.")
 @click.option("--slo", multiple=True, metavar="TEXT", help="Fail unless met: 'p99<1ms', 'rate>100000'. Repeatable.")
 @click.option("--find-max-rate", metavar="TEXT", help="Search the highest rate that holds '@p99=1ms'.")
-@click.option("--json", "json_path", metavar="FILE", help="Write everything as JSON; - is standard output.")
-@click.option("--report", "report_path", metavar="FILE", help="Write a page with plots: FILE.html.")
+@click.option("--json", "json_path", type=FilePath(), metavar="FILE",
+              help="Write everything as JSON; - is standard output.")  # fmt: skip
+@click.option("--report", "report_path", type=FilePath(), metavar="FILE", help="Write a page with plots: FILE.html.")
 @click.option("--quiet", "-q", is_flag=True, help="Show nothing while it runs.")
 @help_option
 def command(**options: Any) -> int:

@@ -10,7 +10,7 @@ from .._options.types import Integer, Seconds, Size
 from ..errors import EX_OK, EX_WRONG_ECHO, ConfigError
 from ._interrupts import interrupts
 from ._output import print_out, wait_while_read
-from ._params import SETTINGS, TERMINATOR, Command, as_usage, check_tls, help_option, option
+from ._params import SETTINGS, TERMINATOR, Command, FilePath, as_usage, check_tls, help_option, option
 
 if TYPE_CHECKING:
     from ..bench.ping import Reply, Summary
@@ -36,7 +36,7 @@ Exit codes
 @option("--size -s", Size(1, 16 << 20), default=64, help="Bytes to send.  [64]")
 @option("--timeout -W", Seconds(0.001, 3600), default=2.0, help="How long to wait for an answer.  [2s]")
 @option("--terminator", TERMINATOR, default=b"\0", help="Never send the last byte of this; none: any byte.  [\\0]")
-@click.option("--tls-ca", metavar="FILE", help="Certificates that a tls:// server is checked against.")
+@click.option("--tls-ca", type=FilePath(), metavar="FILE", help="Certificates that a tls:// server is checked against.")
 @click.option("--tls-insecure", is_flag=True, help="Do not check the server's certificate.")
 @click.option("--quiet", "-q", is_flag=True, help="Show the summary only.")
 @help_option

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from ..errors import EX_OK, EX_WRONG_ECHO
-from ._params import SETTINGS, Command, help_option, usage
+from ._params import SETTINGS, Command, FilePath, help_option, usage
 from ._results import check_outputs, write_outputs
 from ._verdict import account, check_json_path, file_errors_as_usage, json_option, threshold_option
 
@@ -24,9 +24,9 @@ exit code 2   usage: a file that cannot be read, runs that cannot be compared
 
 
 @click.command("merge", cls=Command, **SETTINGS)
-@click.argument("files", nargs=-1, metavar="A.json B.json [...]")
-@click.option("--json", "json_path", metavar="FILE", help="Write the merged run as JSON.")
-@click.option("--report", "report_path", metavar="FILE", help="Write a page with plots: FILE.html.")
+@click.argument("files", nargs=-1, type=FilePath(), metavar="A.json B.json [...]")
+@click.option("--json", "json_path", type=FilePath(), metavar="FILE", help="Write the merged run as JSON.")
+@click.option("--report", "report_path", type=FilePath(), metavar="FILE", help="Write a page with plots: FILE.html.")
 @help_option
 def merge(files: tuple[str, ...], json_path: str | None, report_path: str | None) -> int:
     """Add up runs that several hosts made at the same time: rates, errors and histograms."""
@@ -51,7 +51,7 @@ class Sides(Command):
 
 
 @click.command("compare", cls=Sides, epilog=_COMPARE_NOTES, **SETTINGS)
-@click.argument("files", nargs=-1, metavar="A.json [...] [--] B.json [...]")
+@click.argument("files", nargs=-1, type=FilePath(), metavar="A.json [...] [--] B.json [...]")
 @threshold_option
 @json_option
 @help_option

@@ -6,13 +6,14 @@ from typing import Any
 
 import click
 from click.core import ParameterSource
+from click.shell_completion import CompletionItem
 
-from .._options.types import Flag
+from .._options.types import Flag, OptionType
 from ..config import GROUPS, Option, options
 from ..errors import ConfigError, show_value
 from . import COMMANDS
 from ._config_file import read_config_file
-from ._params import EAGER, Command, show_help
+from ._params import EAGER, Command, FilePath, completions, show_help
 from ._sources import VARIABLE_PREFIX, GivenOptions, misspelled_variables
 
 _ABOUT = """\
@@ -61,6 +62,12 @@ def _write_rows(formatter: click.HelpFormatter, rows: list[tuple[str, str]]) -> 
 class _Unparsed(click.types.UnprocessedParamType):
     """The value as it was given, and a variable as one value: `GivenOptions` parses the value that counts."""
 
+    def __init__(self, type: OptionType) -> None:
+        self.type = type
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        return completions(self.type, incomplete)
+
     def split_envvar_value(self, rv: str) -> list[str]:
         return [rv]
 
@@ -83,7 +90,7 @@ def _param(option: Option) -> click.Option:
     default, repeatable = option.format(option.default) or None, _repeatable(option)
     return click.Option(
         [option.flag],
-        type=_Unparsed(),
+        type=_Unparsed(option.type),
         multiple=repeatable,
         metavar=option.type.metavar,
         default=[default] if repeatable else default,
@@ -106,7 +113,7 @@ def _load_config(ctx: click.Context, param: click.Parameter, path: str | None) -
 def _params() -> list[click.Parameter]:
     return [
         # First, so that the file is read before the options whose values may be in it.
-        click.Option(["--config"], type=_Unparsed(), metavar="FILE", callback=_load_config,
+        click.Option(["--config"], type=FilePath(), metavar="FILE", callback=_load_config,
                      help="Read options from a TOML file."),
         *map(_param, options()),
         click.Option(["-h", "--help"], callback=show_help, help="Print this.", **EAGER),

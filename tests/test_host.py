@@ -12,6 +12,11 @@ from patience import DEADLINE
 STATE = """
 import asyncio, decimal, gc, locale, logging, os, random, resource, signal, socket, sys, threading, warnings
 
+def policy():
+    with warnings.catch_warnings():  # deprecated since Python 3.14
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return asyncio.get_event_loop_policy()
+
 def state():
     umask = os.umask(0)
     os.umask(umask)
@@ -37,7 +42,7 @@ def state():
         "hooks": (sys.excepthook, sys.unraisablehook, threading.excepthook, sys.displayhook),
         "tracing": (sys.gettrace(), sys.getprofile()),
         "streams": (sys.stdin, sys.stdout, sys.stderr),
-        "policy": asyncio.get_event_loop_policy(),
+        "policy": policy(),
         "random": random.getstate(),
         "switch interval": sys.getswitchinterval(),
         "recursion limit": sys.getrecursionlimit(),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import posix
-import stat
 import subprocess
 import sys
 import tempfile
@@ -124,57 +124,64 @@ def test_the_command_refuses_a_reset_on_a_unix_socket(tmp_path) -> None:
 # Where the socket is
 
 
+# The folder is read from the environment when the package is imported, since a test may replace `tempfile` later.
+SERVE = """
+import os, socket, stat, sys
+from fastecho.testing import echo_server
+for path in sys.argv[1:]:
+    os.rmdir(path)
+with echo_server(family="unix") as server:
+    for _ in range(2):
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(server.address)
+            client.sendall(b"x")
+            assert client.recv(1) == b"x"
+        with server.down():
+            pass
+    folder = os.path.dirname(server.address)
+    assert stat.S_IMODE(os.stat(folder).st_mode) == 0o700
+assert not os.path.exists(folder)
+print(os.fsencode(os.path.dirname(folder)))
+"""
+
+
+def parent_of_the_folder(tmpdir: Path, *removed: Path) -> Path:
+    """Where a program with that TMPDIR makes the folder of its socket; it removes the others before."""
+    command = [sys.executable, "-W", "error", "-c", SERVE, *map(str, removed)]
+    done = subprocess.run(command, env={**os.environ, "TMPDIR": str(tmpdir)}, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    return Path(os.fsdecode(ast.literal_eval(done.stdout)))
+
+
 @pytest.fixture
-def temporary(monkeypatch):
-    """Have temporary files kept in a folder; the one that was used before comes back."""
-
-    def choose(folder: str | Path) -> None:
-        monkeypatch.setenv("TMPDIR", str(folder))
-        monkeypatch.setattr(tempfile, "tempdir", None)
-
-    return choose
+def short():
+    """A folder whose path is short enough for a socket in it; that of `tmp_path` may not be."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as path:
+        yield Path(path)
 
 
 @pytest.mark.parametrize("letters", ["a" * 60, "ж" * 40])
-def test_a_long_tmpdir(temporary, tmp_path, letters) -> None:
+def test_a_tmpdir_that_is_too_long_is_not_used(tmp_path, letters) -> None:
     long = tmp_path / letters / letters
     long.mkdir(parents=True)
-    temporary(long)
-    with echo_server(family="unix") as server:
-        assert echoes(server)
-        with server.down():
-            pass
-        assert echoes(server)
-        folder = os.path.dirname(server.address)
-        assert stat.S_IMODE(os.stat(folder).st_mode) == 0o700
-    assert not os.path.exists(folder)
+    assert parent_of_the_folder(long) == Path("/tmp")
     assert list(long.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["ж", "with space", "%s;"])
-def test_a_tmpdir_with_other_letters_is_used(temporary, tmp_path, name) -> None:
-    (tmp_path / name).mkdir()
-    temporary(tmp_path / name)
-    with echo_server(family="unix") as server:
-        assert echoes(server)
-        if len(os.fsencode(tmp_path)) < 70:
-            assert Path(server.address).parent.parent == tmp_path / name
+def test_a_tmpdir_with_other_letters_is_used(short, name) -> None:
+    (short / name).mkdir()
+    assert parent_of_the_folder(short / name) == short / name
 
 
-def test_a_tmpdir_that_is_gone(temporary, tmp_path) -> None:
-    (tmp_path / "gone").mkdir()
-    temporary(tmp_path / "gone")
-    assert tempfile.gettempdir() == str(tmp_path / "gone")
-    (tmp_path / "gone").rmdir()
-    with echo_server(family="unix") as server:
-        assert echoes(server)
+def test_another_folder_is_used_when_the_tmpdir_is_removed(short) -> None:
+    (short / "gone").mkdir()
+    assert parent_of_the_folder(short / "gone", short / "gone") == Path("/tmp")
 
 
-def test_a_tmpdir_that_is_no_folder(temporary, tmp_path) -> None:
-    (tmp_path / "file").write_text("")
-    temporary(tmp_path / "file")
-    with echo_server(family="unix") as server:
-        assert echoes(server)
+def test_another_folder_is_used_when_the_tmpdir_is_no_folder(short) -> None:
+    (short / "file").touch()
+    assert parent_of_the_folder(short / "file") == Path("/tmp")
 
 
 def test_no_folder_at_all_is_said_in_one_line(monkeypatch) -> None:

@@ -13,15 +13,18 @@ serve: $(VENV)/.base ## build, and run the server with four workers
 test: $(VENV)/.test ## the whole suite; ARGS="-k linger" chooses
 	$(BIN)/python -m pytest $(ARGS)
 
-test-all: ## the suite on every Python from 3.10 to 3.13 that is here; without slow tests, and those of test-pytests
+test-all: ## the suite on every Python from 3.10 to 3.15 that is here; without slow tests, and those of test-pytests
 	scripts/each-python $(TEST) ARGS='-n 4 -m "not slow and not alone" --ignore tests/testing/plugin'
 
 test-pytests: wheel ## the plugin's tests, from the built wheel, with pytest 7, 8 and 9
 	PYTHON=$(PYTHON) scripts/each-pytest dist/*.whl
 
-lint: $(VENV)/.lint ## ruff, and no import cycles (import-linter)
+lint: $(VENV)/.lint ## ruff, no import cycles (import-linter), and the workflows (zizmor)
 	$(BIN)/ruff check .
 	PYTHONPATH=src $(BIN)/lint-imports --no-logo --no-cache
+	$(BIN)/zizmor -q --offline .github
+	$(BIN)/check-jsonschema -q --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema -q --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/[!c]*.yml
 
 graph: $(VENV)/.lint ## the imports between the folders, for Graphviz: make -s graph | dot -Tsvg; OF=fastecho.testing looks inside one
 	PYTHONPATH=src $(BIN)/import-linter drawgraph $(OF)
@@ -42,8 +45,9 @@ peers: $(BIN)/python ## build the servers that we compare with; names what is mi
 versus: $(VENV)/.versus ## every peer and fastecho in one run: docs/performance.md (about 20 minutes)
 	$(BIN)/python -m benchmarks.versus $(ARGS)
 
-wheel: $(VENV)/.wheel ## sdist, and the wheel built from it
+wheel: $(VENV)/.wheel ## sdist, and the wheel built from it, checked with twine
 	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
 
 clean:
 	rm -rf build dist src/*.egg-info $(VENV)
@@ -59,7 +63,7 @@ $(BIN)/python: ; @scripts/make-venv $(PYTHON) $(VENV)
 $(VENV)/.base: $(BIN)/python $(SOURCES) ; $(BIN)/pip install -q -e . && touch $@
 $(VENV)/.test: $(BIN)/python $(SOURCES) ; $(BIN)/pip install -q -e '.[test]' && touch $@ $(VENV)/.base
 $(VENV)/.versus: $(BIN)/python $(SOURCES) ; $(BIN)/pip install -q -e '.[versus]' && touch $@
-$(VENV)/.lint: $(BIN)/python ; $(BIN)/pip install -q ruff import-linter && touch $@
+$(VENV)/.lint: $(BIN)/python ; $(BIN)/pip install -q ruff import-linter zizmor check-jsonschema && touch $@
 $(VENV)/.types: $(BIN)/python ; $(BIN)/pip install -q mypy && touch $@
 $(VENV)/.docs: $(BIN)/python ; $(BIN)/pip install -q 'mkdocs-material>=9.7' 'mkdocstrings[python]>=1' ruff && touch $@
-$(VENV)/.wheel: $(BIN)/python ; $(BIN)/pip install -q build && touch $@
+$(VENV)/.wheel: $(BIN)/python ; $(BIN)/pip install -q build twine && touch $@

@@ -8,11 +8,17 @@ coverage           line tracing, for `coverage run` with the Cython plugin
 """
 
 import os
+import re
 import sys
 from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 KINDS = {
     "release": {
@@ -58,7 +64,26 @@ extensions = [
     )
     for path in sorted(root.glob("src/fastecho/**/*.pyx"))
 ]
+
+
+def readme() -> str:
+    """README.md for the page of the package: there its links lead into the repository, to this version."""
+    text = (root / "README.md").read_text(encoding="utf-8")
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    repository = project.get("urls", {}).get("Source")
+    if repository is None:
+        return text
+
+    def absolute(link: "re.Match[str]") -> str:
+        kind = "raw" if link[2].endswith((".svg", ".png")) else "blob"
+        return f"{link[1]}{repository}/{kind}/v{project['version']}/{link[2]}"
+
+    return re.sub(r'(\]\(|(?:href|src|srcset)=")(?!#|[a-z]+:)([^)"\s]+)', absolute, text)
+
+
 setup(
+    long_description=readme(),
+    long_description_content_type="text/markdown",
     options={"build_ext": {"parallel": os.cpu_count() or 1}},
     ext_modules=cythonize(
         extensions,

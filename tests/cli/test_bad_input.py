@@ -202,10 +202,15 @@ def test_bad_argument_or_variable(case: Case, capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize("given_by", ["option", "variable"])
 @pytest.mark.parametrize("case", IN_THE_FILE, ids=str)
 def test_a_bad_file_is_one_line_that_names_it(
-    case: Case, given_by: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    case: Case,
+    given_by: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert case.content is not None
-    path = tmp_path / "e.toml"
+    monkeypatch.chdir(tmp_path)  # a long path would be shown in part
+    path = Path("e.toml")
     path.write_bytes(case.content.encode() if isinstance(case.content, str) else case.content)
     argv = ["--config", str(path)] if given_by == "option" else []
     environ = {} if argv else {"FASTECHO_CONFIG": str(path)}

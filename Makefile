@@ -13,7 +13,7 @@ serve: $(VENV)/.base ## build, and run the server with four workers
 test: $(VENV)/.test ## the whole suite; ARGS="-k linger" chooses
 	$(BIN)/python -m pytest $(ARGS)
 
-test-all: ## the suite on every Python from 3.10 to 3.15 that is here; without slow tests, and those of test-pytests
+test-all: ## the suite on every Python from 3.10 to 3.14 that is here; without slow tests, and those of test-pytests
 	scripts/each-python $(TEST) ARGS='-n 4 -m "not slow and not alone" --ignore tests/testing/plugin'
 
 test-pytests: wheel ## the plugin's tests, from the built wheel, with pytest 7, 8 and 9
@@ -60,7 +60,7 @@ NEIGHBOURS = -p no:asyncio -p no:anyio -p no:trio -p no:socket -p no:randomly -p
 SOURCES = pyproject.toml setup.py $(shell find src -name '*.pyx' -o -name '*.pxd' -o -name '*.h')
 
 $(BIN)/python: ; @scripts/make-venv $(PYTHON) $(VENV)
-$(VENV)/.base: $(BIN)/python $(SOURCES) ; $(BIN)/pip install -q -e . && touch $@
+$(VENV)/.base: $(BIN)/python $(SOURCES) ; $(BIN)/pip install -q -e '.[bench,testing]' && touch $@
 $(VENV)/.test: $(BIN)/python $(SOURCES) ; $(BIN)/pip install -q -e '.[test]' && touch $@ $(VENV)/.base
 $(VENV)/.versus: $(BIN)/python $(SOURCES) ; $(BIN)/pip install -q -e '.[versus]' && touch $@
 $(VENV)/.lint: $(BIN)/python ; $(BIN)/pip install -q ruff import-linter zizmor check-jsonschema && touch $@

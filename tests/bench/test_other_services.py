@@ -166,7 +166,10 @@ def test_a_server_that_asks_for_another_version_of_tls(complaint, monkeypatch):
 
 
 @pytest.mark.parametrize("content", [None, "no certificate"])
-def test_a_file_of_authorities_that_will_not_do(fastecho, tmp_path, content):
+def test_a_file_of_authorities_that_will_not_do(fastecho, tmp_path, monkeypatch, content):
+    """Of two addresses, as `localhost` has in many places, one is chosen by connecting to it; that is later."""
+    both = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, 1)) for host in ("127.0.0.1", "127.0.0.2")]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: both)
     path = tmp_path / "ca.pem"
     if content:
         path.write_text(content)

@@ -75,6 +75,10 @@ class _Run:
     def __init__(self, spec: LoadSpec, on_window: WindowHook, on_progress: ProgressHook, stop: Stop) -> None:
         self.spec, self.on_window, self.on_progress, self.stop_request = spec, on_window, on_progress, stop
         self.target = Target.parse(spec.target)
+        if self.target.tls:
+            from ._tls import client_context
+
+            client_context(spec.tls_ca, spec.tls_insecure)  # raises before a connection is tried
         self.address = choose_address(self.target, spec.usable(self.target.addresses()), spec.timeout)
         self.engines = list(self._make_engines())
         self.threads = [

@@ -63,7 +63,7 @@ $(BIN)/python: ; @scripts/make-venv $(PYTHON) $(VENV)
 $(VENV)/.base: $(BIN)/python $(SOURCES) ; $(BIN)/pip install -q -e '.[bench,testing]' && touch $@
 $(VENV)/.test: $(BIN)/python $(SOURCES) ; $(BIN)/pip install -q -e '.[test]' && touch $@ $(VENV)/.base
 $(VENV)/.versus: $(BIN)/python $(SOURCES) ; $(BIN)/pip install -q -e '.[versus]' && touch $@
-$(VENV)/.lint: $(BIN)/python ; $(BIN)/pip install -q ruff import-linter zizmor check-jsonschema && touch $@
-$(VENV)/.types: $(BIN)/python ; $(BIN)/pip install -q mypy && touch $@
-$(VENV)/.docs: $(BIN)/python ; $(BIN)/pip install -q 'mkdocs-material>=9.7' 'mkdocstrings[python]>=1' ruff && touch $@
-$(VENV)/.wheel: $(BIN)/python ; $(BIN)/pip install -q build twine && touch $@
+$(VENV)/.lint: $(BIN)/python Makefile ; $(BIN)/pip install -q ruff import-linter zizmor check-jsonschema && touch $@
+$(VENV)/.types: $(BIN)/python Makefile ; $(BIN)/pip install -q mypy && touch $@
+$(VENV)/.docs: $(BIN)/python Makefile ; $(BIN)/pip install -q 'mkdocs-material>=9.7' 'mkdocstrings[python]>=1' ruff && touch $@
+$(VENV)/.wheel: $(BIN)/python Makefile ; $(BIN)/pip install -q build twine && touch $@

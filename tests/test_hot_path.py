@@ -26,15 +26,15 @@ HOT = {
     },
     ("_session.pxd", "cdef inline int receive"): {
         "raise ValueError": "a caller's mistake; never taken by a loop",
-        "self.process(slot, nbytes)": "checks for an exception of the unlikely paths",
+        "self.process(buffer, nbytes)": "checks for an exception of the unlikely paths",
         "cdef inline int receive": "the traceback of those",
     },
     ("_session.pyx", "cdef int process"): {
         "return self.receive_after_end(size)": "an unlikely path, which may raise",
         "return self.yield_share()": "an unlikely path, which may raise",
-        "return self.broken(errno)": "an unlikely path, which may raise",
-        "self.send_rest(slot, sent, due)": "an unlikely path, which may raise",
-        "return self.finish(TERMINATOR)": "once a session, which may raise",
+        "return self.send_failed(errno)": "an unlikely path, which may raise",
+        "self.send_rest(buffer, sent, to_echo)": "an unlikely path, which may raise",
+        "return self.end_session(END_TERMINATOR)": "once a session, which may raise",
         "cdef int process": "the traceback of those",
     },
     ("testing/_record.pyx", "cdef int add"): {

@@ -161,15 +161,15 @@ cdef class Terminator:
 
     def feed(self, data):
         cdef Py_buffer view
-        cdef Py_ssize_t due
+        cdef Py_ssize_t to_echo
         if self.ended:
             raise ValueError("the stream has ended; reset() begins a new one")
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
         with nogil:
-            due = scan(&self.pattern, &self.state, <const unsigned char*>view.buf, view.len)
+            to_echo = scan(&self.pattern, &self.state, <const unsigned char*>view.buf, view.len)
         PyBuffer_Release(&view)
-        self.ended = due >= 0
-        return due
+        self.ended = to_echo >= 0
+        return to_echo
 
     def reset(self):
         self.state = 0

@@ -48,7 +48,7 @@ cdef class EchoSession(SessionBase):
     cdef uint64_t sent              # bytes handed to the kernel or the transport
 
     cdef int process(self, Buffer* buffer, Py_ssize_t size) except -1
-    cdef int send_rest(self, Buffer* buffer, Py_ssize_t sent, Py_ssize_t due) except -1
+    cdef int send_rest(self, Buffer* buffer, Py_ssize_t sent, Py_ssize_t to_echo) except -1
     cdef int write_tail(self, object data, Py_ssize_t size) except -1
     cdef int flush_done(self) except -1
     cdef int receive_after_end(self, Py_ssize_t size) except -1
@@ -56,7 +56,7 @@ cdef class EchoSession(SessionBase):
     cdef int yield_share(self) except -1
     cdef int pause_reading(self) except -1
     cdef int resume_reading(self) except -1
-    cdef int finish(self, End cause) except -1
+    cdef int end_session(self, End cause) except -1
     cdef int send_fin(self) except -1
     cdef int close(self) except -1
     cdef int reset(self, End cause) except -1
@@ -65,7 +65,7 @@ cdef class EchoSession(SessionBase):
     cdef str cause(self)
     cdef int descriptor(self) except -2
     cdef Py_ssize_t unacknowledged(self) except -1
-    cdef int sweep_closing(self, double now, Py_ssize_t due) except -1
+    cdef int sweep_closing(self, double now, Py_ssize_t unacknowledged) except -1
     cdef int log_event(self, str event) except -1
 
 

@@ -64,20 +64,20 @@ cdef class EchoSession(SessionBase, asyncio.BufferedProtocol):
         receive(self, nbytes)
 
     cdef int process(self, Buffer* buffer, Py_ssize_t size) except -1:
-        cdef Py_ssize_t due, sent
+        cdef Py_ssize_t to_echo, sent
         cdef bint ended
         if self.state != OPEN:
             return self.receive_after_end(size)
-        due = scan(self.context.pattern, &self.scan_state, buffer.data, size)
-        ended = due >= 0
+        to_echo = scan(self.context.pattern, &self.scan_state, buffer.data, size)
+        ended = to_echo >= 0
         if not ended:
-            due = size
+            to_echo = size
         sent = 0
         if self.context.direct and not self.queued:
-            sent = send(self.fd, buffer.data, due, FE_SEND_FLAGS)
-            if sent == due and not ended:       # the likely case: the buffer is ready again
-                self.sent += due
-                self.context.counters.bytes_out += due
+            sent = send(self.fd, buffer.data, to_echo, FE_SEND_FLAGS)
+            if sent == to_echo and not ended:       # the likely case: the buffer is ready again
+                self.sent += to_echo
+                self.context.counters.bytes_out += to_echo
                 if size == self.context.buffer_size:
                     return self.yield_share()
                 self.full = 0
@@ -86,25 +86,25 @@ cdef class EchoSession(SessionBase, asyncio.BufferedProtocol):
                 if not fe_would_block(errno):
                     return self.send_failed(errno)
                 sent = 0
-        self.send_rest(buffer, sent, due)
+        self.send_rest(buffer, sent, to_echo)
         if ended:
-            self.context.counters.bytes_discarded += size - due
-            return self.finish(END_TERMINATOR)
+            self.context.counters.bytes_discarded += size - to_echo
+            return self.end_session(END_TERMINATOR)
         if size == self.context.buffer_size and not self.queued:
             return self.yield_share()
         return 0
 
     # -- what is left of a message ----------------------------------------------------------------------------------
 
-    cdef int send_rest(self, Buffer* buffer, Py_ssize_t sent, Py_ssize_t due) except -1:
-        """Pass buffer[sent:due] to the transport; hold the buffer until it is flushed."""
+    cdef int send_rest(self, Buffer* buffer, Py_ssize_t sent, Py_ssize_t to_echo) except -1:
+        """Pass buffer[sent:to_echo] to the transport; hold the buffer until it is flushed."""
         cdef object data
         cdef Buffer* held = NULL
-        self.sent += due
+        self.sent += to_echo
         self.context.counters.bytes_out += sent
-        if sent == due:
+        if sent == to_echo:
             return 0
-        data = (<object>buffer.view)[sent:due]
+        data = (<object>buffer.view)[sent:to_echo]
         if self.registry.tls or self.queued:
             data = bytes(data)      # encrypted later, or behind a tail: copied
         elif self.buffer == NULL:
@@ -114,7 +114,7 @@ cdef class EchoSession(SessionBase, asyncio.BufferedProtocol):
                 data = bytes(data)
                 self.context.counters.tails_copied += 1
             self.buffer = held
-        return self.write_tail(data, due - sent)
+        return self.write_tail(data, to_echo - sent)
 
     cdef int write_tail(self, object data, Py_ssize_t size) except -1:
         """Write to the transport, which may keep `data` until it has called resume_writing."""
@@ -225,7 +225,7 @@ cdef class EchoSession(SessionBase, asyncio.BufferedProtocol):
         self.state = CLOSING
         self.fd = -1
 
-    cdef int finish(self, End cause) except -1:
+    cdef int end_session(self, End cause) except -1:
         self.end = cause
         if self.registry.log is not None:
             self.log_event("saw the terminator" if cause == END_TERMINATOR else f"is to end: {self.cause()}")
@@ -314,25 +314,25 @@ cdef class EchoSession(SessionBase, asyncio.BufferedProtocol):
         return queue + (fe_unacknowledged(fd) if fd >= 0 else 0)
 
     cdef int sweep(self, double now) except -1:
-        cdef Py_ssize_t due
+        cdef Py_ssize_t unacknowledged
         cdef End end
         if self.state == OPEN and self.progress.acknowledged == <int64_t>self.sent:
-            due = 0                         # nothing was due at the last sweep, nothing was sent since
+            unacknowledged = 0              # so at the last sweep, and nothing was sent since
             self.progress.progress_at = now
         else:
-            due = self.unacknowledged()
-            if self.registry.write_timed_out(&self.progress, now, due, <int64_t>self.sent - due):
+            unacknowledged = self.unacknowledged()
+            if self.registry.write_timed_out(&self.progress, now, unacknowledged, <int64_t>self.sent - unacknowledged):
                 return self.reset(END_WRITE_TIMEOUT)
         if self.state == LINGERING or self.state == CLOSING:
-            return self.sweep_closing(now, due)
+            return self.sweep_closing(now, unacknowledged)
         if self.state == OPEN and not self.queued and not self.yielding:
-            end = self.registry.idle_or_drain_end(&self.progress, now, due)
+            end = self.registry.idle_or_drain_end(&self.progress, now, unacknowledged)
             if end != END_NONE:
-                return self.finish(end)
+                return self.end_session(end)
         return 0
 
-    cdef int sweep_closing(self, double now, Py_ssize_t due) except -1:
-        if self.registry.linger_timed_out(&self.progress, now, due):
+    cdef int sweep_closing(self, double now, Py_ssize_t unacknowledged) except -1:
+        if self.registry.linger_timed_out(&self.progress, now, unacknowledged):
             self.context.counters.linger_timeouts += 1
             self.state = CLOSING
             self.fd = -1

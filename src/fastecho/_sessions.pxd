@@ -21,8 +21,8 @@ cdef struct SessionContext:
 cdef struct Progress:
     # What the time-outs of a session are measured from. Times are those of sweeps.
     double active_at                # the last byte in
-    double progress_at              # when last nothing was due, or the client had acknowledged something
-    double acknowledged_at          # after our FIN: since when nothing is due; 0: something is
+    double progress_at              # when last nothing was unacknowledged, or the client had acknowledged something
+    double acknowledged_at          # after our FIN: since when nothing is unacknowledged; 0: something is
     int64_t acknowledged            # bytes that the client had acknowledged at the last sweep
 
 
@@ -56,7 +56,7 @@ cdef class SessionRegistry:
     cdef double write_timeout
     cdef double linger_timeout
     cdef double drain_grace
-    cdef public double draining_since   # 0: not draining
+    cdef public double draining_since   # time of the SweepTimer when draining began; 0: not draining
     cdef readonly bint tls
     cdef readonly bint pinned
     cdef readonly bint over_unix
@@ -76,6 +76,6 @@ cdef class SessionRegistry:
     cdef bint is_full(self) noexcept
     cdef void set_pending(self, Py_ssize_t pending) noexcept
     cdef int sweep_or_abort_each(self, double now, bint abort) except -1
-    cdef bint write_timed_out(self, Progress* progress, double now, Py_ssize_t due, int64_t acknowledged) noexcept
-    cdef bint linger_timed_out(self, Progress* progress, double now, Py_ssize_t due) noexcept
-    cdef End idle_or_drain_end(self, Progress* progress, double now, Py_ssize_t due) noexcept
+    cdef bint write_timed_out(self, Progress* progress, double now, Py_ssize_t unacknowledged, int64_t acknowledged) noexcept
+    cdef bint linger_timed_out(self, Progress* progress, double now, Py_ssize_t unacknowledged) noexcept
+    cdef End idle_or_drain_end(self, Progress* progress, double now, Py_ssize_t unacknowledged) noexcept

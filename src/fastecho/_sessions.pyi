@@ -32,16 +32,16 @@ class PythonSession(SessionBase):
         """Add to the counters: bytes echoed or answered, bytes handed to the kernel, and bytes read and discarded."""
     def touch(self) -> None:
         """Bytes have arrived or have been sent, or the session has begun."""
-    def write_timed_out(self, now: float, due: int, acknowledged: int, /) -> bool:
-        """Whether `due` bytes have waited for `write_timeout`, and the client has acknowledged none of them.
+    def write_timed_out(self, now: float, unacknowledged: int, acknowledged: int, /) -> bool:
+        """Whether `unacknowledged` bytes have waited for `write_timeout`, and the client has acknowledged none of them.
 
         Args:
             now: of the sweep, in seconds.
             acknowledged: bytes that the client has acknowledged since the connection began.
         """
-    def linger_timed_out(self, now: float, due: int, /) -> bool:
+    def linger_timed_out(self, now: float, unacknowledged: int, /) -> bool:
         """Whether the client has acknowledged everything, our FIN too, for `linger_timeout`."""
-    def idle_or_drain_end(self, now: float, due: int, /) -> str | None:
+    def idle_or_drain_end(self, now: float, unacknowledged: int, /) -> str | None:
         """The cause "drain" or "idle" to end a session that has been quiet for long enough; else None."""
     def on_sweep(self, now: float, /) -> None: ...
     def on_abort(self) -> None: ...
@@ -98,7 +98,7 @@ class SessionRegistry:
     interval: float
     """Seconds between two sweeps that the time-outs need."""
     draining_since: float
-    """Monotonic seconds; 0 is not draining. While draining, quiet sessions end."""
+    """Time of the SweepTimer when draining began; 0: not draining. While draining, quiet sessions end."""
     closed: bool
     """New connections are refused."""
     on_capacity: Callable[[bool], object] | None
@@ -109,7 +109,10 @@ class SessionRegistry:
     def check_limit(self) -> None:
         """Call `on_capacity` if `at_capacity` has changed."""
     def sweep(self, now: float, /) -> None:
-        """All time-outs of all sessions, as of `now` in seconds of the monotonic clock."""
+        """Check the time-outs of all sessions.
+
+        `now` is the time of the SweepTimer: the loop's clock without time in which the loop was blocked.
+        """
     def abort_all(self) -> None:
         """Reset the sessions that are left."""
     def update_gauges(self) -> None:

@@ -46,14 +46,14 @@ cdef class PythonSession(SessionBase):
     def touch(self):
         self.progress.active_at = self.registry.context.now
 
-    def write_timed_out(self, double now, Py_ssize_t due, int64_t acknowledged):
-        return self.registry.write_timed_out(&self.progress, now, due, acknowledged)
+    def write_timed_out(self, double now, Py_ssize_t unacknowledged, int64_t acknowledged):
+        return self.registry.write_timed_out(&self.progress, now, unacknowledged, acknowledged)
 
-    def linger_timed_out(self, double now, Py_ssize_t due):
-        return self.registry.linger_timed_out(&self.progress, now, due)
+    def linger_timed_out(self, double now, Py_ssize_t unacknowledged):
+        return self.registry.linger_timed_out(&self.progress, now, unacknowledged)
 
-    def idle_or_drain_end(self, double now, Py_ssize_t due):
-        cdef End end = self.registry.idle_or_drain_end(&self.progress, now, due)
+    def idle_or_drain_end(self, double now, Py_ssize_t unacknowledged):
+        cdef End end = self.registry.idle_or_drain_end(&self.progress, now, unacknowledged)
         return _CAUSES[<int>end] if end != END_NONE else None
 
     def on_sweep(self, double now):
@@ -184,28 +184,28 @@ cdef class SessionRegistry:
 
     # -- time-outs --------------------------------------------------------------------------------------------------
 
-    cdef bint write_timed_out(self, Progress* progress, double now, Py_ssize_t due, int64_t acknowledged) noexcept:
-        """Whether bytes were due for `write_timeout`, and the client has acknowledged none of them."""
-        if due == 0 or acknowledged > progress.acknowledged or progress.progress_at == 0:
+    cdef bint write_timed_out(self, Progress* progress, double now, Py_ssize_t unacknowledged, int64_t acknowledged) noexcept:
+        """Whether bytes were unacknowledged for `write_timeout`, and the client has acknowledged none of them."""
+        if unacknowledged == 0 or acknowledged > progress.acknowledged or progress.progress_at == 0:
             progress.progress_at = now
         progress.acknowledged = acknowledged
         return now - progress.progress_at >= self.write_timeout
 
-    cdef bint linger_timed_out(self, Progress* progress, double now, Py_ssize_t due) noexcept:
+    cdef bint linger_timed_out(self, Progress* progress, double now, Py_ssize_t unacknowledged) noexcept:
         """Whether the client has acknowledged everything, our FIN too, for `linger_timeout`."""
-        if due:
+        if unacknowledged:
             progress.acknowledged_at = 0
         elif progress.acknowledged_at == 0:
             progress.acknowledged_at = now
-        return due == 0 and now - progress.acknowledged_at >= self.linger_timeout
+        return unacknowledged == 0 and now - progress.acknowledged_at >= self.linger_timeout
 
-    cdef End idle_or_drain_end(self, Progress* progress, double now, Py_ssize_t due) noexcept:
+    cdef End idle_or_drain_end(self, Progress* progress, double now, Py_ssize_t unacknowledged) noexcept:
         """Why an open session that sends nothing must end now: END_DRAIN or END_IDLE; or END_NONE."""
         # active_at is up to one interval too old: it was the time of the sweep before the byte.
         if self.draining_since:
             if now - max(progress.active_at, self.draining_since) >= self.drain_grace + self.interval:
                 return END_DRAIN
-        elif self.idle_timeout and due == 0:
+        elif self.idle_timeout and unacknowledged == 0:
             if now - progress.active_at >= self.idle_timeout + self.interval:
                 return END_IDLE
         return END_NONE

@@ -66,7 +66,9 @@ class FastechoError(Exception):
 
 
 class ConfigError(FastechoError, ValueError):
-    """An option has an invalid value, or a value that another option excludes.
+    """An option has an invalid value, or one that conflicts with another option.
+
+    The exit code is 78; for an option on the command line it is 2.
 
     Attributes:
         option: the Python name of the option, such as `buffer_size`.

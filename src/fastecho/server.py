@@ -54,6 +54,8 @@ class EchoServer:
     Args:
         config: the options; made from `options` if it is not given.
         listeners: sockets from `fastecho._net.listeners.bind`, closed with the server; bound in `start` if not given.
+        sockets: listening sockets to serve, closed with the server. It then does not bind, and logs its start at DEBUG:
+            a worker's supervisor logs it.
         counters: where to count; private memory by default.
         on_connection: sees each accepted socket first; see `ConnectionHandler`. By default each connection gets an echo
             session, and those that `config.fault` selects get a session with that fault.
@@ -192,7 +194,7 @@ class EchoServer:
 
     async def _close(self, drain: bool) -> None:
         assert self._sessions is not None
-        await self.stop_accepting(finish=drain)
+        await self.stop_accepting(accept_backlog=drain)
         if drain:
             await self.drain()
         self._sessions.closed = True
@@ -252,25 +254,25 @@ class EchoServer:
 
     # -- the steps of a stop ---------------------------------------------------------------------------------
 
-    async def stop_accepting(self, finish: bool) -> None:
+    async def stop_accepting(self, accept_backlog: bool) -> None:
         """Close the listeners of this process.
 
         Args:
-            finish: let pending handshakes end, and accept the clients in the backlog first. Closing at once resets
-                them.
+            accept_backlog: let pending handshakes end, and accept the clients in the backlog first. Closing at once
+                resets them.
         """
         assert self._acceptor is not None
         assert self._sessions is not None
         if self._listeners is not None:
             self._listeners.unlink()
-        if finish:
+        if accept_backlog:
             self._sessions.limit = connection_limit(None)  # clients in the backlog are connected: they get their echo
             if self._listeners is not None:
                 for sock in self._sockets or ():
                     drop_syns(sock)
             await asyncio.sleep(_HANDSHAKES)
             self._acceptor.pause("closing")
-            await self._acceptor.accept_the_rest()
+            await self._acceptor.accept_all_and_wait()
         self._acceptor.pause("closing")
         for sock in self._acceptor.release():
             sock.close()
@@ -279,7 +281,7 @@ class EchoServer:
     async def wait_until_empty(self) -> None:
         """After `stop_accepting`: wait until all sessions have ended by themselves, for at most `drain_timeout`."""
         assert self._acceptor is not None
-        await self._acceptor.handed_over()
+        await self._acceptor.wait_for_sessions()
         await self._until_empty(self.config.drain_timeout)
 
     async def drain(self) -> None:

@@ -77,7 +77,7 @@ def run_pace(chosen, pieces, most=1 << 30):
         pace.feed(piece, now)
         drain()
     held = pace.queued
-    pace.finish(now)
+    pace.end_stream(now)
     drain()
     assert (held, pace.queued) == (0, 0)
     return sends, now - 100.0
@@ -234,7 +234,7 @@ def outputs(chosen, arrivals, ends=None, look=None):
         while pending and pending[0][0] <= now:
             _, data = pending.pop(0)
             if data is None:
-                pace.finish(now)
+                pace.end_stream(now)
             else:
                 pace.feed(data, now)
         wait = pace.next(now)
@@ -267,7 +267,7 @@ def test_the_end_is_as_late_as_the_bytes():
 
 def test_the_end_waits_for_its_time():
     pace = Pacing(choose(Fault.latency(0.5)))
-    pace.finish(1.0)
+    pace.end_stream(1.0)
     assert pace.next(1.1) == pytest.approx(0.4)
     assert not pace.empty
 

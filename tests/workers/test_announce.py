@@ -75,7 +75,7 @@ def test_lines_of_totals_rate_what_came_since_the_one_before(caplog: pytest.LogC
     caplog.set_level(logging.INFO, "fastecho")
     counts = SharedCounters(1).totals()
     lines = TotalsLog(2.0, counts, now=100.0)
-    assert lines.due == 102.0
+    assert lines.due_at == 102.0
     ends = {"eof": 10, "idle": 0, "write_timeout": 7}
     counts.update(accepted=20, active=3, reads=1000, bytes_out=5_000_000, ends=ends)
     lines.log(counts, now=102.0)
@@ -85,11 +85,11 @@ def test_lines_of_totals_rate_what_came_since_the_one_before(caplog: pytest.LogC
     )
     assert vars(record)["totals"] == counts
     assert vars(record)["per_second"] == {"accepts": 10.0, "echoes": 500.0, "bytes": 2_500_000.0}
-    assert lines.due == 104.0
+    assert lines.due_at == 104.0
     lines.log(counts, now=110.0)
     assert "0 echoes/s, 0.0 MB/s" in caplog.records[1].getMessage()
-    assert lines.due == 110.0
+    assert lines.due_at == 110.0
 
 
 def test_without_an_interval_no_line_is_due() -> None:
-    assert TotalsLog(None, SharedCounters(1).totals(), now=100.0).due is None
+    assert TotalsLog(None, SharedCounters(1).totals(), now=100.0).due_at is None

@@ -48,7 +48,7 @@ class Ending:
     def finish_output(self) -> None:
         """No more answers are due: queue what faults hold back."""
         if self._connection.opened:  # before, nothing was due
-            self._output.finish(answered=self._input.blackhole is None)
+            self._output.end_stream(answered=self._input.blackhole is None)
 
     def decide(self, end: str, cause: str) -> None:
         """When what is queued is sent, `end` takes effect."""
@@ -66,7 +66,7 @@ class Ending:
         if self._is(State.OPEN):
             self.finish("close", "eof")
         elif self._is(State.LINGERING, State.HALF):
-            self.close(self._connection.cause)
+            self.close_now(self._connection.cause)
 
     def _is(self, *states: State) -> bool:
         return self._connection.state in states
@@ -88,7 +88,7 @@ class Ending:
         else:
             self._socket.send_fin()
             if self._input.client_fin:
-                self.close(connection.cause)
+                self.close_now(connection.cause)
             else:
                 connection.state = State.HALF if connection.end == "half_close" else State.LINGERING
 
@@ -138,7 +138,7 @@ class Ending:
         """Close with RST. Does nothing after the end."""
         self._close(cause, self._socket.reset)
 
-    def close(self, cause: str) -> None:
+    def close_now(self, cause: str) -> None:
         """close(2): FIN, or RST if the kernel has bytes of the client that were not read. Does nothing after the
         end."""
         self._close(cause, self._socket.close)
@@ -147,7 +147,7 @@ class Ending:
         """A read or a write has failed: the client has reset the connection, or the network has."""
         log.debug("a faulty session lost its connection: %s", error)
         cause = self._connection.cause
-        self.close(cause if cause not in ("", "eof") else "reset")
+        self.close_now(cause if cause not in ("", "eof") else "reset")
 
     def _close(self, cause: str, close: Callable[[], None]) -> None:
         if self._is(State.CLOSED):

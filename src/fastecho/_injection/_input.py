@@ -35,7 +35,7 @@ class Owner(Protocol):
     def on_fin(self) -> None: ...
     def on_terminator(self) -> None: ...
     def on_broken(self, error: OSError) -> None: ...
-    def close(self, cause: str) -> None: ...
+    def close_now(self, cause: str) -> None: ...
     def reset(self, cause: str) -> None: ...
 
 
@@ -153,16 +153,16 @@ class Input:
             self._owner.count(discarded=len(data))
             return
         before, self._received = self._received, self._received + len(data)
-        due, reached = self._triggers.feed(data)
+        to_answer, reached = self._triggers.feed(data)
         end = self._terminator.feed(data)
-        terminated = 0 <= end < due or (end == due and not reached)
+        terminated = 0 <= end < to_answer or (end == to_answer and not reached)
         if terminated:
-            due, reached = end, []
+            to_answer, reached = end, []
         if self.blackhole:
             self._owner.count(discarded=len(data))
-        elif not self._answer(data if due == len(data) else data[:due], len(data) - due):
+        elif not self._answer(data if to_answer == len(data) else data[:to_answer], len(data) - to_answer):
             return
-        self._owner.reach(reached, before + due)
+        self._owner.reach(reached, before + to_answer)
         if self._is_open():
             if terminated:
                 self._owner.on_terminator()
@@ -210,7 +210,7 @@ class Input:
         elif left == "eof" and self._fin_ends_session():
             if not self.client_fin:
                 self._connection.observer.peer_closed()
-            self._owner.close(self._connection.cause or "eof")
+            self._owner.close_now(self._connection.cause or "eof")
         else:
             self._watch = self._connection.loop.call_later(_WATCH_SECONDS, self.watch_client)
 

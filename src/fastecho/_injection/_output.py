@@ -97,11 +97,11 @@ class Output:
             self._unreported = []
             self._pacing.feed(whole, now)
 
-    def finish(self, answered: bool) -> None:
+    def end_stream(self, answered: bool) -> None:
         """The stream ends: what was held back is due. (`answered` is False for a blackhole, which answers nothing.)"""
         if answered:
             self.feed(b"", ended=True)
-        self._pacing.finish(self._now())
+        self._pacing.end_stream(self._now())
 
     def discard(self) -> None:
         """Discard what the socket has not accepted."""

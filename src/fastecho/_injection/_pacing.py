@@ -34,7 +34,7 @@ class DelayLine:
         self._chunks: deque[tuple[float, memoryview]] = deque()
         self._bytes = 0
         self._ended_at: float | None = None
-        self._due = 0.0
+        self._due_at = 0.0
         self._is_drawn = False
 
     @property
@@ -55,7 +55,7 @@ class DelayLine:
         """The stream ends here. The line is not empty until the end is due."""
         self._ended_at = now
 
-    def due(self) -> float | None:
+    def due_at(self) -> float | None:
         """When the next piece is due; None if there is none. The time never goes back, so that jitter keeps the
         order."""
         return self._draw(self._chunks[0][0]) if self._chunks else None
@@ -89,8 +89,8 @@ class DelayLine:
         """When the piece that has `arrived` then is due. The delay is drawn once for each piece."""
         if not self._is_drawn:
             self._is_drawn = True
-            self._due = max(self._due, arrived + sum(delay() for delay in self._delays))
-        return self._due
+            self._due_at = max(self._due_at, arrived + sum(delay() for delay in self._delays))
+        return self._due_at
 
 
 class _Slices:
@@ -178,7 +178,7 @@ class Pacing:
     def feed(self, data: bytes, now: float) -> None:
         self._enter([data], now, 0)
 
-    def finish(self, now: float) -> None:
+    def end_stream(self, now: float) -> None:
         """The stream ends: what is held back is due as it is."""
         for index, (_, held) in enumerate(self._coalesced):
             rest = bytes(held)
@@ -206,12 +206,12 @@ class Pacing:
     def next(self, now: float) -> memoryview | float | None:
         """The piece that may be sent now, or the seconds until one may be, or None where nothing is queued."""
         if self._head is None:
-            due = self._line.due()
-            if due is None:
+            due_at = self._line.due_at()
+            if due_at is None:
                 return self._line.wait_for_end(now)
-            due = max([due, *(each.not_before for each in self._slices)])
-            if due > now:
-                return due - now
+            due_at = max([due_at, *(each.not_before for each in self._slices)])
+            if due_at > now:
+                return due_at - now
             self._head = self._cut(now)
         room = len(self._head)
         for bucket in self._buckets:
@@ -221,8 +221,8 @@ class Pacing:
         return self._head[:room]
 
     def _is_due(self, now: float) -> bool:
-        due = self._line.due()
-        return due is not None and due <= now
+        due_at = self._line.due_at()
+        return due_at is not None and due_at <= now
 
     def _cut(self, now: float) -> memoryview:
         """The next piece: a chunk as it was fed, or a slice of the chunks that are due."""

@@ -170,7 +170,7 @@ class FaultySession(PythonSession):
                 self._output.pump()
                 if self._connection.state in (State.OPEN, State.HANDSHAKE):
                     self._connection.report(each, offset, "in", 0)
-                    self._ending.close("fault")
+                    self._ending.close_now("fault")
             elif kind == "stop_reading":
                 self._input.stop()
                 self._report_later(each, offset, self._output.fed - self._output.held)
@@ -191,7 +191,7 @@ class FaultySession(PythonSession):
                 self._input.stop()
             return False
         if kind == "abort":
-            self._ending.close("fault")
+            self._ending.close_now("fault")
             return False
         self._output.discard()
         self._output.limit = None
@@ -249,8 +249,8 @@ class FaultySession(PythonSession):
         """A read or a write has failed."""
         self._ending.connection_lost(error)
 
-    def close(self, cause: str) -> None:
-        self._ending.close(cause)
+    def close_now(self, cause: str) -> None:
+        self._ending.close_now(cause)
 
     # -- called by the ending ----------------------------------------------------------------------------------
 
@@ -277,14 +277,14 @@ class FaultySession(PythonSession):
         if self._connection.state in WITHOUT_TIMEOUTS:
             return
         unacknowledged = self._socket.unacknowledged()
-        due = unacknowledged or int(self._output.blocked)
-        if self.write_timed_out(now, due, self._socket.bytes_sent - unacknowledged):
+        outstanding = unacknowledged or int(self._output.blocked)
+        if self.write_timed_out(now, outstanding, self._socket.bytes_sent - unacknowledged):
             self.reset("write_timeout")
         elif self._connection.state is State.LINGERING:
-            if self.linger_timed_out(now, due):
-                self._ending.close(self._connection.cause)
+            if self.linger_timed_out(now, outstanding):
+                self._ending.close_now(self._connection.cause)
         elif self._connection.state is State.OPEN and not self._input.stopped and self._output.empty:
-            cause = self.idle_or_drain_end(now, due)
+            cause = self.idle_or_drain_end(now, outstanding)
             if cause is not None:
                 self._ending.finish("close", cause)
 
@@ -334,7 +334,7 @@ class FaultySession(PythonSession):
         elif self._connection.state in (State.OPEN, State.STALLED):
             self._ending.finish(kind, cause)
 
-    def due(self) -> int:
+    def undelivered(self) -> int:
         """Bytes that are queued, or that the client has not acknowledged."""
         return 0 if self._connection.state is State.CLOSED else self._output.queued + self._socket.unacknowledged()
 

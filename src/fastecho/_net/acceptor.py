@@ -31,7 +31,7 @@ OnConnection = Callable[[socket.socket, Any], EchoSession | None]
 """Given an accepted socket and the client's address: the session that drives it, or None when it keeps the socket."""
 Reason = Literal["capacity", "outage", "closing"]
 
-_OUT_OF_RESOURCES = 1.0
+_RETRY_SECONDS = 1.0
 """Seconds without accepting after the system refused a descriptor or memory; asyncio waits as long."""
 
 fork_lock = threading.RLock()
@@ -78,7 +78,7 @@ class Acceptor:
                 self._tls["ssl_shutdown_timeout"] = shutdown_timeout
         self._sockets: list[socket.socket] = []
         self._servers: list[asyncio.AbstractServer] = []
-        self._handovers: set[asyncio.Task[None]] = set()
+        self._connecting: set[asyncio.Task[None]] = set()
         self._pauses: set[Reason] = set()
         self._reopening: asyncio.Task[None] | None = None
         self._lock = asyncio.Lock()
@@ -136,7 +136,7 @@ class Acceptor:
                 await self._serve(self._sockets)
             except OSError:  # no descriptor for the duplicate
                 self._stop_serving()
-                self._loop.call_later(_OUT_OF_RESOURCES, self._reopen_soon)
+                self._loop.call_later(_RETRY_SECONDS, self._reopen_soon)
 
     def accept_all(self) -> None:
         """Accept until no client waits. Where uvloop's server accepts, only after `pause`."""
@@ -144,15 +144,15 @@ class Acceptor:
             while self._accept(sock):
                 pass
 
-    async def accept_the_rest(self) -> None:
+    async def accept_all_and_wait(self) -> None:
         """Accept until no client waits, and wait for their sessions. For the end of a listener, after `pause`."""
         self.accept_all()
-        await self.handed_over()
+        await self.wait_for_sessions()
 
-    async def handed_over(self) -> None:
+    async def wait_for_sessions(self) -> None:
         """Wait until each accepted connection has its session. (TLS on uvloop: or is still in its handshake.)"""
-        if self._handovers:
-            await asyncio.wait(self._handovers)
+        if self._connecting:
+            await asyncio.wait(self._connecting)
         await asyncio.sleep(0)  # connection_made is called in the next turn of the loop
 
     def release(self) -> list[socket.socket]:
@@ -213,7 +213,7 @@ class Acceptor:
             except OSError:
                 if self.is_accepting and not self._uvloop:
                     self._loop.remove_reader(sock)
-                    self._loop.call_later(_OUT_OF_RESOURCES, self._retry, sock)
+                    self._loop.call_later(_RETRY_SECONDS, self._retry, sock)
                 return False
             connection.setblocking(False)
             try:
@@ -224,9 +224,9 @@ class Acceptor:
                 session = None
         if session is None:
             return True
-        handover = self._loop.create_task(self._start_session(connection, session))
-        self._handovers.add(handover)
-        handover.add_done_callback(self._handovers.discard)
+        task = self._loop.create_task(self._start_session(connection, session))
+        self._connecting.add(task)
+        task.add_done_callback(self._connecting.discard)
         return True
 
     def _retry(self, sock: socket.socket) -> None:

@@ -6,7 +6,7 @@ whether another server listens is a race. So the first socket of an address is b
 other workers' sockets are bound afterwards, each with both options (`SO_REUSEADDR` on all of them, or a
 restart fails while TIME_WAIT lasts).
 
-UNIX sockets know no `SO_REUSEPORT`: all workers share one (see `_unix`).
+UNIX sockets know no `SO_REUSEPORT`: all workers share one (see unix.py).
 """
 
 from __future__ import annotations

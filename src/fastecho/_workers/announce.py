@@ -105,13 +105,13 @@ def release(descriptor: int) -> None:
 
 
 class TotalsLog:
-    """Lines of totals, each with the rates since the one before. `due` is when the next one comes by itself."""
+    """Lines of totals, each with the rates since the one before. `due_at` is when the next one comes by itself."""
 
     def __init__(self, interval: float | None, totals: Mapping[str, Any], now: float) -> None:
         self._interval = interval
         self._last = dict(totals)
         self._then = now
-        self.due = now + interval if interval is not None else None
+        self.due_at = now + interval if interval is not None else None
 
     def log(self, totals: Mapping[str, Any], now: float) -> None:
         """Log the line for `totals` at `now` (seconds of a monotonic clock)."""
@@ -121,8 +121,8 @@ class TotalsLog:
             for name, counter in (("accepts", "accepted"), ("echoes", "reads"), ("bytes", "bytes_out"))
         }
         self._last, self._then = dict(totals), now
-        if self._interval is not None and self.due is not None:
-            self.due = max(self.due + self._interval, now)
+        if self._interval is not None and self.due_at is not None:
+            self.due_at = max(self.due_at + self._interval, now)
         ends = ", ".join(f"{count} {cause.replace('_', ' ')}" for cause, count in totals["ends"].items() if count)
         _log.info(
             "%d connections (%d accepted, %.0f/s), %.0f echoes/s, %.1f MB/s, ended: %s",

@@ -169,7 +169,7 @@ class Supervisor:
     def _next_deadline(self) -> float | None:
         deadlines = [self._reload_at, *(slot.restart_at for slot in self._slots)]
         if self._stats is not None:
-            deadlines.append(self._stats.due)
+            deadlines.append(self._stats.due_at)
         for process in self._processes.processes:
             deadlines += (process.kill_at, process.leave_at, self._silent_at(process))
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
@@ -197,7 +197,7 @@ class Supervisor:
         for slot in self._slots:
             if slot.restart_at is not None and slot.restart_at <= now:
                 self._restart(slot)
-        if self._stats is not None and self._stats.due is not None and self._stats.due <= now:
+        if self._stats is not None and self._stats.due_at is not None and self._stats.due_at <= now:
             self._stats.log(self._processes.shared.totals(), now)
 
     def _on_signals(self) -> None:

@@ -128,22 +128,22 @@ class Worker:
     def _retire(self) -> None:
         if not self._retiring and not self._stopping:
             self._retiring = True
-            self._end(self._finish_sessions())
+            self._end(self._serve_remaining_sessions())
 
     def _stop(self) -> None:
         if not self._stopping:
             self._stopping = True
             self._end(self._drain())
 
-    async def _finish_sessions(self) -> None:
+    async def _serve_remaining_sessions(self) -> None:
         """Another worker accepts from now on: serve the open sessions until they end."""
-        await self._server.stop_accepting(finish=False)
+        await self._server.stop_accepting(accept_backlog=False)
         await self._server.wait_until_empty()
         await self._server.close(drain=False)
 
     async def _drain(self) -> None:
         """The service ends: accept every client that has connected, then drain."""
-        await self._server.stop_accepting(finish=True)
+        await self._server.stop_accepting(accept_backlog=True)
         await self._server.drain()
         await self._server.close(drain=False)
 

@@ -317,15 +317,15 @@ cdef class Engine:
 
     cdef uint64_t pump(self) noexcept nogil:
         """Send what is due; how long until the next message is, as far as that is known."""
-        cdef double due
+        cdef double due_at
         if self.seen == DRAIN and self.unfinished and self.now > self.to_time + CATCH_UP:
             self.give_up_due()
         while self.heap_size:
-            due = self.connections[self.heap[0]].next
-            if self.seen == DRAIN and due >= self.to_time:
+            due_at = self.connections[self.heap[0]].next
+            if self.seen == DRAIN and due_at >= self.to_time:
                 break
-            if due > self.now:
-                return <uint64_t>(due - self.now) + 1
+            if due_at > self.now:
+                return <uint64_t>(due_at - self.now) + 1
             self.send_due(self.take_first())
         return UINT64_MAX
 

@@ -39,15 +39,15 @@ _OTHER_NAME = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MI
 
 @dataclass(eq=False)
 class Connection:
-    """As `Connection` in `_load.pxd`; `messages` are (when, size), `shaken` is set after the handshake."""
+    """As `Connection` in `_load.pxd`; `messages` are (when, size), `handshake_done` is set after the handshake."""
 
     index: int
     sock: socket.socket | None = None
-    shaken: bool = False
+    handshake_done: bool = False
     messages: collections.deque[tuple[int, int]] = field(default_factory=collections.deque)
-    due: int = 0
+    missing: int = 0
     unsent: int = 0
-    owed: int = 0
+    expected: int = 0
     tx_at: int = 0
     rx_at: int = 0
     received: int = 0
@@ -179,7 +179,7 @@ class TLSEngine:
             self.heap = sorted((self.connections[k].next, k) for _, k in self.heap)
         if before == CONNECT and phase != STOP:
             for c in self.connections:
-                if c.shaken or self.spec.churn:
+                if c.handshake_done or self.spec.churn:
                     self._begin(c)
 
     def _begin(self, c: Connection) -> None:
@@ -198,7 +198,7 @@ class TLSEngine:
         sock = c.sock
         if not isinstance(sock, ssl.SSLSocket):
             return
-        if not c.shaken:
+        if not c.handshake_done:
             try:
                 sock.do_handshake()
             except _AGAIN as error:
@@ -207,7 +207,7 @@ class TLSEngine:
             except OSError as error:
                 self._fail(c, "connect", error)
                 return
-            c.shaken = True
+            c.handshake_done = True
             self.pending -= 1
             self.opened += 1
             self._open_due()
@@ -242,29 +242,29 @@ class TLSEngine:
                 self._fail(c, "short")
                 return
             self.now = c.last = now()
-            expected = self.table[c.rx_at : c.rx_at + min(c.owed, len(data))]
+            expected = self.table[c.rx_at : c.rx_at + min(c.expected, len(data))]
             if self.spec.verify and data[: len(expected)] != expected:
                 place = next(k for k, byte in enumerate(expected) if byte != data[k])
                 c.received += place
                 self._fail(c, "corrupt", got=data[place:], expected=bytes(expected[place:]))
                 return
-            if len(data) > c.owed:
+            if len(data) > c.expected:
                 place = len(expected) if self.spec.verify else 0
                 c.received += place
                 self._fail(c, "excess", got=data[place:], expected=bytes(expected[place:]))
                 return
             c.rx_at = (c.rx_at + len(data)) % PERIOD
             c.received += len(data)
-            c.owed -= len(data)
+            c.expected -= len(data)
             self._count(c, len(data))
 
     def _count(self, c: Connection, left: int) -> None:
         done = 0
-        while c.messages and left >= c.due:
-            left -= c.due
+        while c.messages and left >= c.missing:
+            left -= c.missing
             self._complete(c)
             done += 1
-        c.due -= left
+        c.missing -= left
         if done and self.spec.churn:
             self._drop(c)
             if may_send(self.seen, self.open_loop):
@@ -285,19 +285,19 @@ class TLSEngine:
             self.bytes += size
         if is_timed(self.seen, self.open_loop, when, self.from_time, self.to_time):
             self._histogram.record(self.now - when)
-        c.due = c.messages[0][1] if c.messages else 0
+        c.missing = c.messages[0][1] if c.messages else 0
 
     def _queue(self, c: Connection, when: int) -> None:
         size = next(self.sizes)
         if not c.messages:
-            c.due, c.last = size, self.now
+            c.missing, c.last = size, self.now
         c.messages.append((when, size))
         self.inflight += 1
         c.unsent += size
-        c.owed += size
+        c.expected += size
 
     def _flush(self, c: Connection) -> None:
-        while c.unsent and c.sock is not None and c.shaken:
+        while c.unsent and c.sock is not None and c.handshake_done:
             try:
                 sent = c.sock.send(self.table[c.tx_at : c.tx_at + min(c.unsent, self.chunk)])
             except _AGAIN:
@@ -320,9 +320,9 @@ class TLSEngine:
         if self.seen == DRAIN and self.behind and self.now > self.to_time + _CATCH_UP:
             self._give_up_due()
         while self.heap and not (self.seen == DRAIN and self.heap[0][0] >= self.to_time):
-            due, k = self.heap[0]
-            if due > self.now:
-                return int(due - self.now) + 1
+            due_at, k = self.heap[0]
+            if due_at > self.now:
+                return int(due_at - self.now) + 1
             heapq.heappop(self.heap)
             self.connections[k].scheduled = False
             self._send_due(self.connections[k])
@@ -348,7 +348,7 @@ class TLSEngine:
     def _is_free(self, c: Connection) -> bool:
         if self.spec.churn:
             return c.sock is None and c.retry <= self.now
-        return c.shaken and len(c.messages) < self.depth
+        return c.handshake_done and len(c.messages) < self.depth
 
     def _give_up_due(self) -> None:
         for c in self.connections:
@@ -370,7 +370,7 @@ class TLSEngine:
     def _open(self, c: Connection, when: int) -> None:
         c.last = self.now
         c.messages.clear()
-        c.unsent = c.owed = c.received = c.due = 0
+        c.unsent = c.expected = c.received = c.missing = 0
         c.tx_at = c.rx_at = c.index * 3904 % PERIOD
         raw = socket.socket(self.address.family, socket.SOCK_STREAM)
         raw.setblocking(False)
@@ -406,7 +406,7 @@ class TLSEngine:
         self._open_due()
         for c in self.connections:
             if c.sock is not None and self.now > c.last + self.timeout:
-                if not c.shaken:
+                if not c.handshake_done:
                     self._fail(c, "connect", no_handshake())
                 elif c.messages:
                     self._fail(c, "timeout")
@@ -417,13 +417,13 @@ class TLSEngine:
         self.poller.unregister(c.sock)
         c.sock.close()
         c.sock = None
-        if c.shaken:
+        if c.handshake_done:
             self.opened -= 1
         else:
             self.pending -= 1
         self.inflight -= len(c.messages)
         c.messages.clear()
-        c.unsent, c.shaken = 0, False
+        c.unsent, c.handshake_done = 0, False
 
     def _fail(
         self, c: Connection, kind: str, error: OSError | None = None, got: bytes = b"", expected: bytes = b""

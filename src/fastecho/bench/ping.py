@@ -155,14 +155,14 @@ def ping_all(
     """Ping every `interval` seconds: `count` times, until `wait` (for so many seconds) returns False, or until
     KeyboardInterrupt, which ends it well."""
     summary = Summary()
-    due = time.monotonic()
+    due_at = time.monotonic()
     try:
         while True:
-            due = max(due + interval, time.monotonic())
+            due_at = max(due_at + interval, time.monotonic())
             reply = pinger.ping(summary.sent + 1)
             summary.count(reply)
             on_reply(reply)
-            if summary.sent == count or not wait(max(0.0, due - time.monotonic())):
+            if summary.sent == count or not wait(max(0.0, due_at - time.monotonic())):
                 break
     except KeyboardInterrupt:
         pass

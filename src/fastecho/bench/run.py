@@ -231,17 +231,17 @@ class _Run:
         start = last = now()
         end = start + int(seconds * 1e9)
         step = int(self.spec.sample_seconds * 1e9)
-        due = start + step
+        due_at = start + step
         while (at := now()) < end:
             # An interval that would be cut short at the end is part of the one before.
-            self.stop_request.wait(((due if due + step // 2 < end else end) - at) / 1e9)
+            self.stop_request.wait(((due_at if due_at + step // 2 < end else end) - at) / 1e9)
             at = now()
             self._check()
             if self.stop_request.requested:
                 break
-            if at >= due:
+            if at >= due_at:
                 self._sample((at - last) / 1e9, measuring=measuring)
-                last, due = at, max(due + step, at)
+                last, due_at = at, max(due_at + step, at)
             if self._dead():
                 return
         if last < now() - step // 4:

@@ -56,7 +56,7 @@ class Driver(Protocol):
     def shutdown_write(self) -> None: ...
     def idle(self) -> bool: ...
     def reads(self) -> bool: ...
-    def due(self) -> int: ...
+    def undelivered(self) -> int: ...
 
 
 class Server(Protocol):
@@ -98,7 +98,7 @@ class ConnectionLog:
         self.by_order: str | None = None
         """ "test" or "server_stopped" where one of these ended the connection, else None."""
         self.driver: Driver | None = None
-        self.due = 0
+        self.undelivered = 0
         """Bytes that the client had not received when the server was stopped."""
         self.unread = 0
         """Bytes in the kernel that the server does not read; `update_unread` asks for them."""
@@ -216,8 +216,8 @@ class ConnectionLog:
             outstanding = "its client has not closed it"
             if self.unread:  # a FIN comes after these bytes
                 outstanding = f"the server does not read, and sees no close behind {self.unread} bytes of the client"
-        if self.due:
-            outstanding = f"its client has not taken {self.due} bytes that are due to it"
+        if self.undelivered:
+            outstanding = f"its client has not taken {self.undelivered} bytes that are due to it"
         return f"{self._summary()}; {outstanding}"
 
     def _summary(self) -> str:

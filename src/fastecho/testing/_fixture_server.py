@@ -511,7 +511,7 @@ class FixtureServer:
         for log in left:
             if log.driver is not None:
                 log.by_order = log.by_order or "server_stopped"
-                log.due = log.driver.due()
+                log.undelivered = log.driver.undelivered()
                 log.update_unread()
                 log.reset()
         self._reset_handshakes()

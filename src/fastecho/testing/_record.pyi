@@ -61,7 +61,7 @@ class Steering:
         """`finish`, except that a `shutdown_write` before it still reads on without a time-out."""
     def finish(self) -> None: ...
     def shutdown_write(self) -> None: ...
-    def due(self) -> int:
+    def undelivered(self) -> int:
         """Bytes that the client has not acknowledged."""
     def idle(self) -> bool:
         """Whether nothing is in flight: neither to the client nor, unless reading is paused, from it."""

@@ -125,20 +125,20 @@ cdef class RecordingSession(EchoSession):
         return self.record.add(OUT, buffer.data, self.sent - before)
 
     cdef int answer(self, const unsigned char* data, Py_ssize_t size) except -1:
-        cdef Py_ssize_t due = scan(self.context.pattern, &self.scan_state, data, size)
-        cdef bint ended = due >= 0
+        cdef Py_ssize_t to_answer = scan(self.context.pattern, &self.scan_state, data, size)
+        cdef bint ended = to_answer >= 0
         if not ended:
-            due = size
+            to_answer = size
         try:
-            self.push(self.log.answer(data[:due]))
+            self.push(self.log.answer(data[:to_answer]))
         except BaseException as error:  # of the test's own code
             self.log.failed(error)
             return self.reset(END_ERROR)
         if self.state != OPEN:
             return 0
         if ended:
-            self.context.counters.bytes_discarded += size - due
-            return self.finish(END_TERMINATOR)
+            self.context.counters.bytes_discarded += size - to_answer
+            return self.end_session(END_TERMINATOR)
         if size == self.context.buffer_size and not self.queued:
             return self.yield_share()
         self.full = 0
@@ -208,8 +208,8 @@ cdef class RecordingSession(EchoSession):
     cdef int resume_reading(self) except -1:
         return 0 if self.held else EchoSession.resume_reading(self)
 
-    cdef int sweep_closing(self, double now, Py_ssize_t due) except -1:
-        return 0 if self.half and self.state == LINGERING else EchoSession.sweep_closing(self, now, due)
+    cdef int sweep_closing(self, double now, Py_ssize_t unacknowledged) except -1:
+        return 0 if self.half and self.state == LINGERING else EchoSession.sweep_closing(self, now, unacknowledged)
 
 
 cdef class Steering:
@@ -262,9 +262,9 @@ cdef class Steering:
 
     def end(self):
         if not self.later(self.end) and self.session.state == OPEN:
-            self.session.finish(END_FAULT)
+            self.session.end_session(END_FAULT)
 
-    def due(self):
+    def undelivered(self):
         return self.session.unacknowledged() if self.session.transport is not None else 0
 
     def idle(self):

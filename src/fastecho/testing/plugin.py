@@ -123,7 +123,8 @@ def _is_of_trio(request: pytest.FixtureRequest) -> bool:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if _RUN in item.stash:  # of an attempt before: some plugins run a test again without a report of the first
         del item.stash[_RUN]
-    # The clock of the events, `_kernel.monotonic`, by a name that freezegun leaves alone and that needs no import.
+    # The clock of the events is _net.kernel.monotonic. Read it under a name that freezegun leaves alone and that needs
+    # no import.
     item.stash[_BEGAN] = time.clock_gettime(time.CLOCK_MONOTONIC)
     if _OF_PYFAKEFS.intersection(getattr(item, "fixturenames", ())):
         # A module that is imported while the file system is replaced does not outlive the test.

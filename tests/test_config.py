@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastecho._options.text import LONGEST_UNIX_PATH, read_terminator, write_terminator
-from fastecho._options.types import show_seconds, show_size, usable_cpus
+from fastecho._options.text import LONGEST_UNIX_PATH, format_terminator, parse_terminator
+from fastecho._options.types import format_seconds, format_size, usable_cpus
 from fastecho.config import GROUPS, Option, ServerConfig, options
 from fastecho.errors import ConfigError, FastechoError
 from fastecho.faults import Fault
@@ -350,8 +350,8 @@ def test_terminator_text_that_is_none_is_refused(text: str) -> None:
 
 @given(st.binary(min_size=1, max_size=64))
 def test_every_terminator_can_be_written_and_read_again(terminator: bytes) -> None:
-    assert read_terminator(write_terminator(terminator)) == terminator
-    assert BY_NAME["terminator"].parse(write_terminator(terminator)) == terminator
+    assert parse_terminator(format_terminator(terminator)) == terminator
+    assert BY_NAME["terminator"].parse(format_terminator(terminator)) == terminator
 
 
 @pytest.mark.parametrize(
@@ -417,12 +417,12 @@ def test_default_as_help_shows_it_reads_as_the_default(option: Option) -> None:
 
 @given(st.integers(512, 16 << 20))
 def test_every_size_can_be_shown_and_read_again(size: int) -> None:
-    assert BY_NAME["buffer_size"].parse(show_size(size)) == size
+    assert BY_NAME["buffer_size"].parse(format_size(size)) == size
 
 
 @given(st.floats(0.001, 86400).map(lambda seconds: round(seconds, 4)))
 def test_every_time_can_be_shown_and_read_again(seconds: float) -> None:
-    assert BY_NAME["write_timeout"].parse(show_seconds(seconds)) == seconds
+    assert BY_NAME["write_timeout"].parse(format_seconds(seconds)) == seconds
 
 
 @given(st.sampled_from(options()), st.text())

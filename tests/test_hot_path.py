@@ -31,7 +31,7 @@ HOT = {
     },
     ("_session.pyx", "cdef int process"): {
         "return self.receive_after_end(size)": "an unlikely path, which may raise",
-        "return self.yield_share()": "an unlikely path, which may raise",
+        "return self.yield_after_full_reads()": "an unlikely path, which may raise",
         "return self.send_failed(errno)": "an unlikely path, which may raise",
         "self.send_rest(buffer, sent, to_echo)": "an unlikely path, which may raise",
         "return self.end_session(END_TERMINATOR)": "once a session, which may raise",

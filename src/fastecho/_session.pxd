@@ -39,7 +39,7 @@ cdef class EchoSession(SessionBase):
     cdef unsigned char end
     cdef unsigned char pending      # flag: accepted, connection_made still to come
     cdef unsigned char scan_state
-    cdef uint16_t full              # full reads in a row
+    cdef uint16_t full_reads        # in a row
     cdef unsigned char queued       # flag: the transport has bytes of ours that the kernel has not
     cdef unsigned char write_paused # flag: between pause_writing and resume_writing
     cdef unsigned char yielding     # flag: reading is paused, so that the loop serves the other connections
@@ -53,7 +53,7 @@ cdef class EchoSession(SessionBase):
     cdef int flush_done(self) except -1
     cdef int receive_after_end(self, Py_ssize_t size) except -1
     cdef int send_failed(self, int error) except -1
-    cdef int yield_share(self) except -1
+    cdef int yield_after_full_reads(self) except -1
     cdef int pause_reading(self) except -1
     cdef int resume_reading(self) except -1
     cdef int end_session(self, End cause) except -1

@@ -53,7 +53,7 @@ cdef class EchoSession(SessionBase, asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint):
         if self.reading != NULL:
-            self.full = 0           # the last read found nothing: this is a new wake-up of the loop
+            self.full_reads = 0     # the last read found nothing: this is a new wake-up of the loop
         if self.buffer == NULL or self.tail:
             self.reading = self.context.ready[0]
         else:
@@ -79,8 +79,8 @@ cdef class EchoSession(SessionBase, asyncio.BufferedProtocol):
                 self.sent += to_echo
                 self.context.counters.bytes_out += to_echo
                 if size == self.context.buffer_size:
-                    return self.yield_share()
-                self.full = 0
+                    return self.yield_after_full_reads()
+                self.full_reads = 0
                 return 0
             if sent < 0:
                 if not fe_would_block(errno):
@@ -91,7 +91,7 @@ cdef class EchoSession(SessionBase, asyncio.BufferedProtocol):
             self.context.counters.bytes_discarded += size - to_echo
             return self.end_session(END_TERMINATOR)
         if size == self.context.buffer_size and not self.queued:
-            return self.yield_share()
+            return self.yield_after_full_reads()
         return 0
 
     # -- what is left of a message ----------------------------------------------------------------------------------
@@ -156,7 +156,7 @@ cdef class EchoSession(SessionBase, asyncio.BufferedProtocol):
     cdef int receive_after_end(self, Py_ssize_t size) except -1:
         self.context.counters.bytes_discarded += size
         if size == self.context.buffer_size and self.state == LINGERING:
-            return self.yield_share()
+            return self.yield_after_full_reads()
         return 0
 
     cdef int send_failed(self, int error) except -1:
@@ -169,11 +169,11 @@ cdef class EchoSession(SessionBase, asyncio.BufferedProtocol):
 
     # -- fairness ---------------------------------------------------------------------------------------------------
 
-    cdef int yield_share(self) except -1:
-        """After a read that filled the buffer: yield after some of them, as libuv would go on for up to 32."""
-        self.full += 1
-        if self.full >= self.context.max_full_reads:
-            self.full = 0
+    cdef int yield_after_full_reads(self) except -1:
+        """After `max_full_reads` full reads in a row, pause for one turn of the loop: libuv itself would read up to 32 times."""
+        self.full_reads += 1
+        if self.full_reads >= self.context.max_full_reads:
+            self.full_reads = 0
             self.yielding = True
             self.context.counters.yields += 1
             self.transport.pause_reading()
@@ -228,7 +228,7 @@ cdef class EchoSession(SessionBase, asyncio.BufferedProtocol):
     cdef int end_session(self, End cause) except -1:
         self.end = cause
         if self.registry.log is not None:
-            self.log_event("saw the terminator" if cause == END_TERMINATOR else f"is to end: {self.cause()}")
+            self.log_event("saw the terminator" if cause == END_TERMINATOR else f"ending: {self.cause()}")
         if self.queued:
             self.state = FLUSHING
             return 0
@@ -278,7 +278,7 @@ cdef class EchoSession(SessionBase, asyncio.BufferedProtocol):
         elif self.end == END_NONE:
             self.end = END_EOF if exception is None else END_ERROR
         if self.registry.log is not None:
-            self.log_event(f"had {self.sent - self.tail} bytes written back")
+            self.log_event(f"sent {self.sent - self.tail} bytes")
             self.log_event(f"ended: {self.cause()}")
         if self.registry.tls and not self.transport.is_closing():
             self.transport.close()          # Python 3.10 warns of a TLS transport that ends by any other way
@@ -370,7 +370,7 @@ cdef class Sessions(SessionRegistry):
         session.fd = -1
         session.pending = True
         self.set_pending(self.pending + 1)
-        if self.is_full() != self.full:
+        if self.is_at_capacity() != self.was_at_capacity:
             # In the next turn: uvloop is in the middle of an accept, and would lose that connection with its listener.
             self.loop.call_soon(self.check_limit)
         if self.log is not None:

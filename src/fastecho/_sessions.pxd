@@ -67,13 +67,13 @@ cdef class SessionRegistry:
     # the limit
     cdef public Py_ssize_t limit    # connections, handshakes included; 0: none
     cdef readonly Py_ssize_t pending    # accepted, connection_made still to come
-    cdef bint full                  # as of the last call of on_capacity
+    cdef bint was_at_capacity       # as of the last call of on_capacity
     cdef public object on_capacity  # called with True when the limit is reached, with False when it no longer is
     cdef public object on_empty     # called when the last session has ended
 
     cdef int add(self, SessionBase session) except -1
     cdef int remove(self, SessionBase session) except -1
-    cdef bint is_full(self) noexcept
+    cdef bint is_at_capacity(self) noexcept
     cdef void set_pending(self, Py_ssize_t pending) noexcept
     cdef int sweep_or_abort_each(self, double now, bint abort) except -1
     cdef bint write_timed_out(self, Progress* progress, double now, Py_ssize_t unacknowledged, int64_t acknowledged) noexcept

@@ -30,8 +30,8 @@ class PythonSession(SessionBase):
         """Its connection is closed, because of `cause`, one of `Stats.ends`. Does nothing the second time."""
     def count(self, bytes_in: int = 0, bytes_out: int = 0, discarded: int = 0) -> None:
         """Add to the counters: bytes echoed or answered, bytes handed to the kernel, and bytes read and discarded."""
-    def touch(self) -> None:
-        """Bytes have arrived or have been sent, or the session has begun."""
+    def record_activity(self) -> None:
+        """Restart `idle_timeout`: bytes have arrived or have been sent, or the session has begun."""
     def write_timed_out(self, now: float, unacknowledged: int, acknowledged: int, /) -> bool:
         """Whether `unacknowledged` bytes have waited for `write_timeout`, and the client has acknowledged none of them.
 

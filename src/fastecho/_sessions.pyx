@@ -43,7 +43,7 @@ cdef class PythonSession(SessionBase):
         counters.bytes_out += bytes_out
         counters.bytes_discarded += discarded
 
-    def touch(self):
+    def record_activity(self):
         self.progress.active_at = self.registry.context.now
 
     def write_timed_out(self, double now, Py_ssize_t unacknowledged, int64_t acknowledged):
@@ -110,7 +110,7 @@ cdef class SessionRegistry:
         self.count += 1
         self.context.counters.accepted += 1
         self.context.counters.active += 1
-        if self.is_full() != self.full:
+        if self.is_at_capacity() != self.was_at_capacity:
             self.check_limit()
         return 0
 
@@ -127,7 +127,7 @@ cdef class SessionRegistry:
         self.count -= 1
         self.context.counters.active -= 1
         Py_DECREF(session)
-        if self.is_full() != self.full:
+        if self.is_at_capacity() != self.was_at_capacity:
             self.check_limit()
         if self.count == 0 and self.on_empty is not None:
             self.on_empty()
@@ -135,12 +135,12 @@ cdef class SessionRegistry:
 
     # -- limit ------------------------------------------------------------------------------------------------------
 
-    cdef bint is_full(self) noexcept:
+    cdef bint is_at_capacity(self) noexcept:
         return self.limit != 0 and self.count + self.pending >= self.limit
 
     @property
     def at_capacity(self):
-        return self.is_full()
+        return self.is_at_capacity()
 
     cdef void set_pending(self, Py_ssize_t pending) noexcept:
         self.pending = pending
@@ -148,16 +148,16 @@ cdef class SessionRegistry:
 
     def check_limit(self):
         """Call `on_capacity` if the capacity was reached, or is no longer."""
-        cdef bint full = self.is_full()
-        if full != self.full:
-            self.full = full
+        cdef bint at_capacity = self.is_at_capacity()
+        if at_capacity != self.was_at_capacity:
+            self.was_at_capacity = at_capacity
             if self.on_capacity is not None:
-                self.on_capacity(full)
+                self.on_capacity(at_capacity)
 
     # -- clock ------------------------------------------------------------------------------------------------------
 
     def sweep(self, double now):
-        """All time-outs of all sessions, as of `now` in seconds of the loop's clock."""
+        """Check the time-outs of all sessions. `now` is the time of the SweepTimer."""
         self.context.now = now
         self.update_gauges()
         self.sweep_or_abort_each(now, False)

@@ -11,15 +11,15 @@ from typing import Any, Final, Literal
 
 from ._options.text import (
     LONGEST_UNIX_PATH,
-    check_hosts,
-    check_path,
-    check_terminator,
-    read_terminator,
-    write_terminator,
+    format_terminator,
+    parse_terminator,
+    path_validator,
+    validate_hosts,
+    validate_terminator,
 )
-from ._options.types import Choice, Flag, Integer, OptionType, Seconds, Size, Text, Workers, show_size
+from ._options.types import Choice, Flag, Integer, OptionType, Seconds, Size, Text, Workers, format_size
 from .errors import ConfigError
-from .faults import Fault, check_faults, parse_faults, show_faults
+from .faults import Fault, format_faults, parse_faults, validate_faults
 
 __all__ = ["GROUPS", "Option", "ServerConfig", "check_transport", "options"]
 
@@ -30,7 +30,7 @@ _DAY: Final = 86400.0
 _MILLISECOND: Final = 0.001
 # What a worker sets aside at its start (buffers x buffer_size). More is a slip of the pen, not a need.
 _MOST_POOL: Final = 16 << 30
-_FILE: Final = Text("FILE", check_path(), optional=True)
+_FILE: Final = Text("FILE", path_validator(), optional=True)
 
 
 def _option(default: Any, type: OptionType, group: str, help: str) -> Any:
@@ -51,14 +51,14 @@ class ServerConfig:
 
     host: str = _option(
         "127.0.0.1",
-        Text("HOST[,...]", check_hosts),
+        Text("HOST[,...]", validate_hosts),
         "Listening",
         "Addresses or names to listen on, separated by commas; * is all interfaces, IPv4 and IPv6.",
     )
     port: int = _option(8007, Integer(0, 65535), "Listening", "TCP port; 0 takes a free one.")
     unix: str | None = _option(
         None,
-        Text("PATH", check_path(LONGEST_UNIX_PATH), optional=True),
+        Text("PATH", path_validator(LONGEST_UNIX_PATH), optional=True),
         "Listening",
         "Listen on a UNIX stream socket at this path, instead of TCP.",
     )
@@ -80,7 +80,7 @@ class ServerConfig:
     )
     terminator: bytes | None = _option(
         b"\0",
-        Text("TEXT", check_terminator, parse=read_terminator, format=write_terminator, none="none"),
+        Text("TEXT", validate_terminator, parse=parse_terminator, format=format_terminator, none="none"),
         "Echo",
         r"What ends a session: text with \0 \r \n \t \\ \xNN, or hex:0d0a; none for plain echo (RFC 862).",
     )
@@ -151,9 +151,9 @@ class ServerConfig:
     )
     fault: tuple[Fault, ...] = _option(
         (),
-        Text("FAULT[;...]", check_faults, parse=parse_faults, format=show_faults),
+        Text("FAULT[;...]", validate_faults, parse=parse_faults, format=format_faults),
         "Faults",
-        "Fail on purpose, such as reset(after_sent=17).first(2); docs/faults.md has the language.",
+        "Inject faults, such as reset(after_sent=17).first(2); see docs/faults.md.",
     )
     seed: int = _option(0, Integer(0, (1 << 64) - 1), "Faults", "Seed for probabilistic faults and jitter.")
     log_level: Literal["debug", "info", "warning", "error"] = _option(
@@ -163,13 +163,13 @@ class ServerConfig:
         "debug logs each session too.",
     )
     log_format: Literal["text", "json"] = _option(
-        "text", Choice("text", "json"), "Logging", "Lines for people, or one JSON object a line."
+        "text", Choice("text", "json"), "Logging", "Text lines, or one JSON object a line."
     )
     stats: float | None = _option(
         None,
         Seconds(0.1, _DAY, none="off"),
         "Logging",
-        "Print a line of counts and rates every so often.",
+        "Log totals and rates at this interval.",
     )
 
     def __post_init__(self) -> None:
@@ -185,7 +185,7 @@ class ServerConfig:
         check_transport(self.fault, tls=self.tls_cert is not None, unix=self.unix is not None)
         if self.buffers * self.buffer_size > _MOST_POOL:
             most = f"must be at most {_MOST_POOL // self.buffer_size} with a buffer_size of "
-            raise ConfigError("buffers", self.buffers, most + show_size(self.buffer_size))
+            raise ConfigError("buffers", self.buffers, most + format_size(self.buffer_size))
 
 
 def check_transport(faults: Iterable[Fault], *, tls: bool, unix: bool) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastecho.faults import Fault, parse_faults, show_faults
+from fastecho.faults import Fault, format_faults, parse_faults
 
 offsets = st.integers(0, (1 << 63) - 1)
 counts = st.integers(1, (1 << 63) - 1)
@@ -50,7 +50,7 @@ faults = st.builds(
 
 @given(st.lists(faults, min_size=1, max_size=4).map(tuple))
 def test_every_fault_can_be_written_and_read_again(written: tuple[Fault, ...]) -> None:
-    assert parse_faults(show_faults(written)) == written
+    assert parse_faults(format_faults(written)) == written
     assert tuple(fault for each in written for fault in parse_faults(str(each))) == written
 
 

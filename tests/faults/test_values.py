@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from fastecho.faults import Fault, check_faults, parse_faults, show_faults
+from fastecho.faults import Fault, format_faults, parse_faults, validate_faults
 from fastecho.faults._kinds import KINDS, TLS_KINDS, TRIGGERS
 from fastecho.faults._select import SELECTORS
 
@@ -272,19 +272,19 @@ def test_fault_made_by_hand_is_checked_too() -> None:
 
 def test_faults_are_given_as_faults_text_or_a_sequence_of_both() -> None:
     reset, refuse = Fault.reset(), Fault.refuse()
-    assert check_faults(reset) == check_faults("reset()") == check_faults([reset]) == (reset,)
-    assert check_faults(("reset(); refuse()", reset)) == (reset, refuse, reset)
-    assert check_faults(()) == check_faults("none") == check_faults([]) == ()
+    assert validate_faults(reset) == validate_faults("reset()") == validate_faults([reset]) == (reset,)
+    assert validate_faults(("reset(); refuse()", reset)) == (reset, refuse, reset)
+    assert validate_faults(()) == validate_faults("none") == validate_faults([]) == ()
 
 
 @pytest.mark.parametrize("value", [None, 7, b"reset()", [7], [["reset()"]], {"reset()"}, Fault, {"reset()": 1}])
 def test_what_is_no_fault_is_refused(value: object) -> None:
     assert "must be faults or their text, such as reset(after_sent=17).first(2)" in message_of(
-        lambda: check_faults(value)
+        lambda: validate_faults(value)
     )
 
 
 def test_faults_are_shown_as_they_are_read() -> None:
     faults = tuple(SAMPLES)
-    assert parse_faults(show_faults(faults)) == faults
-    assert parse_faults(show_faults(())) == ()
+    assert parse_faults(format_faults(faults)) == faults
+    assert parse_faults(format_faults(())) == ()

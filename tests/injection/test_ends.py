@@ -76,7 +76,7 @@ def test_a_reset_reaches_a_client_that_waits(host):
 @pytest.mark.parametrize("trigger", ["", "after_sent=0", "after_received=0"])
 @pytest.mark.parametrize("kind", ["reset", "close", "abort", "half_close"])
 def test_a_fault_without_a_trigger_takes_effect_at_once(host, kind, trigger):
-    server = host(f"{kind}({trigger})", banner=b"hello")
+    server = host(f"{kind}({trigger})", greeting=b"hello")
     sock = server.connect()
     assert read_all(sock) == (b"", "reset" if kind == "reset" else "eof")
     sock.close()
@@ -84,7 +84,7 @@ def test_a_fault_without_a_trigger_takes_effect_at_once(host, kind, trigger):
 
 
 def test_refuse_resets_before_a_byte_is_read(host):
-    server = host("refuse()", banner=b"hello")
+    server = host("refuse()", greeting=b"hello")
     assert read_all(server.connect()) == (b"", "reset")
     seen = server.closed()
     assert (seen.cause, seen.log) == ("fault", [("refuse()", 0, "in", 0)])
@@ -124,7 +124,7 @@ def test_an_abort_waits_for_nothing(host):
 
 
 def test_an_abort_at_a_byte_out(host):
-    server = host("abort(after_sent=7)", banner=b"0123456789")
+    server = host("abort(after_sent=7)", greeting=b"0123456789")
     got, end = read_all(server.connect())
     assert (got, end) == (b"0123456", "eof")
     assert server.closed().log == [("abort(after_sent=7)", 7, "out", 0)]
@@ -192,7 +192,7 @@ def test_stop_reading_blocks_the_client_even_with_an_ordinary_listener(host):
 
 @pytest.mark.parametrize("leave", ["close", "reset"])
 def test_stop_reading_writes_on_and_notices_the_end(host, leave):
-    server = host("stop_reading(after_received=3)", banner=b"hi")
+    server = host("stop_reading(after_received=3)", greeting=b"hi")
     sock = server.connect()
     sock.sendall(b"abcdef")
     assert read_exactly(sock, 5) == b"hiabc"
@@ -208,7 +208,7 @@ def test_stop_reading_writes_on_and_notices_the_end(host, leave):
 
 
 def test_a_blackhole_reads_and_does_not_answer(host):
-    server = host("blackhole(); inject(0, b'x')", banner=b"hello")
+    server = host("blackhole(); inject(0, b'x')", greeting=b"hello")
     sock = server.connect()
     sock.sendall(DATA)
     sock.shutdown(socket.SHUT_WR)
@@ -232,7 +232,7 @@ def test_slow_accept_holds_back_the_first_read(host):
 
 
 def test_slow_accept_goes_on_after_its_delay(host):
-    server = host("slow_accept(0.02)", banner=b"1")
+    server = host("slow_accept(0.02)", greeting=b"1")
     sock = server.connect()
     server.steer("push", b"2")
     sock.sendall(b"3")
@@ -303,7 +303,7 @@ def test_a_client_that_reads_slowly_still_gets_all_before_the_reset(host):
 
 def test_a_reset_waits_for_a_client_that_does_not_read_yet(host):
     """Bytes that the kernel has not sent would be thrown away by an RST (hazard 33)."""
-    server = host("reset(after_sent=200000)", banner=DATA)
+    server = host("reset(after_sent=200000)", greeting=DATA)
     sock = server.connect(rcvbuf=4096)
     wait_until(lambda: len(server.session().sent) == 200000, "all is with the kernel")
     assert not server.session().ended.is_set()
@@ -352,7 +352,7 @@ def test_a_client_that_leaves_before_the_fault_ends_the_connection(host, kind, t
 @pytest.mark.parametrize("leave", LEAVES)
 @pytest.mark.parametrize("size", [3, 1 << 20])
 def test_a_client_that_leaves_while_a_reset_waits_for_it_ends_the_connection(host, size, leave):
-    server = host(f"reset(after_sent={size})", banner=bytes(1 << 20))
+    server = host(f"reset(after_sent={size})", greeting=bytes(1 << 20))
     sock = server.connect(rcvbuf=4096)
     wait_until(lambda: len(server.session().sent) == size, "all is with the kernel")
     LEAVES[leave](sock)
@@ -360,7 +360,7 @@ def test_a_client_that_leaves_while_a_reset_waits_for_it_ends_the_connection(hos
 
 
 def test_a_client_that_resets_after_its_fin_is_noticed_before_its_echo_is_due(host):
-    server = host("latency(3600)", banner=b"hello")
+    server = host("latency(3600)", greeting=b"hello")
     sock = server.connect()
     sock.sendall(b"abc")
     sock.shutdown(socket.SHUT_WR)

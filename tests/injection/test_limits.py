@@ -42,7 +42,7 @@ def test_an_idle_faulty_session_is_closed(host):
 
 
 def test_a_peer_that_takes_nothing_is_reset(host):
-    server = host(FAULT, write_timeout=0.1, banner=bytes(8 << 20))
+    server = host(FAULT, write_timeout=0.1, greeting=bytes(8 << 20))
     sock = server.connect(rcvbuf=4096)
     assert server.closed().cause == "write_timeout"
     assert read_all(sock)[1] == "reset"
@@ -50,7 +50,7 @@ def test_a_peer_that_takes_nothing_is_reset(host):
 
 def test_what_the_kernel_does_not_take_is_sent_later(host):
     data = random.Random(2).randbytes(12 << 20)  # more than the two buffers hold
-    server = host("close(after_sent=12000000)", banner=data)
+    server = host("close(after_sent=12000000)", greeting=data)
     sock = server.connect(rcvbuf=4096)
     wait_until(lambda: server.session().sent and server.sessions[0].blocked, "the kernel takes no more")
     assert not server.session().log
@@ -66,7 +66,7 @@ def test_bytes_that_wait_for_their_time_starve_no_connection(host):
 
 
 def test_a_reset_that_waits_for_a_peer_that_takes_nothing_has_a_bound(host):
-    server = host("reset(after_sent=1000000)", write_timeout=0.1, banner=bytes(1 << 20))
+    server = host("reset(after_sent=1000000)", write_timeout=0.1, greeting=bytes(1 << 20))
     server.connect(rcvbuf=4096)
     assert server.closed().cause == "write_timeout"
 

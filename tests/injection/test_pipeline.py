@@ -418,7 +418,7 @@ def test_the_tail_of_a_delayed_stream_comes_before_the_fin(host):
 
 
 def test_a_banner_and_pushed_bytes_count_with_the_replies(host):
-    server = host("corrupt(2); corrupt(4); corrupt(6)", banner=b"000", reply=lambda data: data.upper())
+    server = host("corrupt(2); corrupt(4); corrupt(6)", greeting=b"000", reply=lambda data: data.upper())
     sock = server.connect()
     assert read_exactly(sock, 3) == b"00\xcf"
     server.steer("push", b"000")

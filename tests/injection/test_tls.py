@@ -133,7 +133,7 @@ def test_at_once_is_before_the_handshake(tls, fault):
 
 
 def test_stop_reading_at_once_lets_the_handshake_pass(tls):
-    server = tls.host("stop_reading()", banner=b"hello")
+    server = tls.host("stop_reading()", greeting=b"hello")
     sock = tls.connect()
     assert read_exactly(sock, 5) == b"hello"
     sock.sendall(b"x")
@@ -143,7 +143,7 @@ def test_stop_reading_at_once_lets_the_handshake_pass(tls):
 
 
 def test_slow_accept_holds_back_the_handshake(tls):
-    server = tls.host("slow_accept(0.05)", banner=b"1")
+    server = tls.host("slow_accept(0.05)", greeting=b"1")
     raw = server.connect()
     server.steer("push", b"2")
     assert server.session().version is None
@@ -153,7 +153,7 @@ def test_slow_accept_holds_back_the_handshake(tls):
 
 
 def test_pushed_before_the_handshake(tls):
-    server = tls.host("latency(0)", banner=b"1")
+    server = tls.host("latency(0)", greeting=b"1")
     raw = server.connect()
     server.steer("push", b"2")
     sock = tls.server.clients.enter_context(

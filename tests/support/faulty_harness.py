@@ -35,7 +35,7 @@ class Recorder:
         assert not self.ended.is_set()
         self.log.append((str(armed.fault), offset, direction, count))
 
-    def peer_closed(self):
+    def client_closed(self):
         assert not self.eof, "told twice"
         self.eof = True
 
@@ -56,7 +56,7 @@ class Told:
 
     def __init__(self, recorder):
         self.recorder = recorder
-        for name in ("fired", "peer_closed", "secured", "failed", "closed"):
+        for name in ("fired", "client_closed", "secured", "failed", "closed"):
             setattr(self, name, getattr(recorder, name))
 
     def received(self, data):
@@ -74,11 +74,11 @@ class Told:
 class Host:
     """`with Host(loop_factory, "reset(after_sent=3)") as host: sock = host.connect()`."""
 
-    def __init__(self, factory, faults="none", *, seed=0, context=None, banner=b"", reply=None, unix=None, rcvbuf=None,
-                 **options):  # fmt: skip
+    def __init__(self, factory, faults="none", *, seed=0, context=None, greeting=b"", reply=None, unix=None,
+                 rcvbuf=None, **options):  # fmt: skip
         options.setdefault("terminator", None)
         self.config = ServerConfig(port=0, **options)
-        self.context, self.banner, self.reply = context, banner, reply
+        self.context, self.greeting, self.reply = context, greeting, reply
         self.loop = factory()
         self.complaints = []
         self.loop.set_exception_handler(lambda _, context: self.complaints.append(context))
@@ -149,7 +149,7 @@ class Host:
         recorder = Recorder()
         session = FaultySession(
             sock, self.armed_faults.choose(self.accepted, recorder), self.group, context=self.context,
-            observer=Told(recorder), banner=self.banner, reply=self.reply,
+            observer=Told(recorder), greeting=self.greeting, reply=self.reply,
         )  # fmt: skip
         self.seen.append(recorder)
         self.sessions.append(session)

@@ -1,4 +1,4 @@
-"""What the fixture answers: the echo, nothing, a banner, or what a function makes of what came."""
+"""What the fixture answers: the echo, nothing, a greeting, or what a function makes of what came."""
 
 import random
 import socket
@@ -46,15 +46,15 @@ def test_discard_answers_nothing(family):
         assert server.connections[0].sent == b""
 
 
-@pytest.mark.parametrize("banner", [b"220 ready\r\n", b"\0", bytes(100_000)], ids=["line", "nul", "large"])
-def test_a_banner_is_sent_first_and_then_the_echo(family, banner):
-    with echo_server(family=family, reply=banner) as server:
-        assert server.reply == banner
+@pytest.mark.parametrize("greeting", [b"220 ready\r\n", b"\0", bytes(100_000)], ids=["line", "nul", "large"])
+def test_a_greeting_is_sent_first_and_then_the_echo(family, greeting):
+    with echo_server(family=family, reply=greeting) as server:
+        assert server.reply == greeting
         for _ in range(3):
             with connect_blocking(server.address) as sock:
-                assert read_exactly(sock, len(banner)) == banner
+                assert read_exactly(sock, len(greeting)) == greeting
                 assert ask(sock, b"hello", 5) == b"hello"
-        assert server.connections[0].sent == banner + b"hello"
+        assert server.connections[0].sent == greeting + b"hello"
         server.assert_received(b"hellohellohello")
 
 
@@ -190,7 +190,7 @@ def test_it_may_be_set_for_what_is_received_from_then_on(family):
         assert server.connections[0].sent == b"oneTWOfour"
 
 
-def test_a_banner_is_for_connections_from_then_on(family):
+def test_a_greeting_is_for_connections_from_then_on(family):
     with echo_server(family=family) as server, connect_blocking(server.address) as before:
         assert ask(before, b"zero", 4) == b"zero"
         server.reply = b"220 "
@@ -200,7 +200,7 @@ def test_a_banner_is_for_connections_from_then_on(family):
         assert converse(server) == b"hello"
 
 
-def test_a_banner_is_not_for_a_client_that_connected_before(family):
+def test_a_greeting_is_not_for_a_client_that_connected_before(family):
     """Even if the loop had no turn in between."""
     with echo_server(family=family) as server:
         for _ in range(50):
@@ -219,7 +219,9 @@ def test_what_cannot_be_answered_is_refused_when_it_is_set(family):
         assert converse(server) == b"hello"
 
 
-@pytest.mark.parametrize("reply", ["discard", b"220 ", lambda data: data[::-1]], ids=["discard", "banner", "function"])
+@pytest.mark.parametrize(
+    "reply", ["discard", b"220 ", lambda data: data[::-1]], ids=["discard", "greeting", "function"]
+)
 def test_replies_go_through_faults(family, reply):
     expected = {"discard": b""}.get(reply, b"220 hello") if not callable(reply) else b"olleh"
     with echo_server(family=family, reply=reply) as server:

@@ -16,22 +16,22 @@ class Armed:
     """A fault that is armed on one server.
 
     Attributes:
-        arming: 1, 2, … on this server.
-        begin: connections accepted before it was armed.
+        arm_number: 1, 2, … on this server.
+        accepted_before: connections accepted before it was armed.
         selected: connections that it chose.
         fired: connections on which it took effect.
     """
 
     fault: Fault
-    arming: int
-    begin: int
+    arm_number: int
+    accepted_before: int
     selected: int = 0
     fired: int = 0
 
 
 @dataclass(slots=True, eq=False)
 class Chosen:
-    """An armed fault on a connection that it was chosen for, with the random numbers of the two."""
+    """One fault on one connection that it selected, with the random generator for that pair."""
 
     armed: Armed
     random: random.Random
@@ -47,12 +47,12 @@ class ArmedFaults:
     def __init__(self, seed: int) -> None:
         self.seed = seed
         self.armed: list[Armed] = []
-        self._armings = 0
+        self._armed_so_far = 0
 
-    def arm(self, fault: Fault, begin: int) -> Armed:
-        """Arm `fault` for the connections after the first `begin` of the server."""
-        self._armings += 1
-        armed = Armed(fault, self._armings, begin)
+    def arm(self, fault: Fault, accepted_before: int) -> Armed:
+        """Arm `fault` for the connections after the first `accepted_before` of the server."""
+        self._armed_so_far += 1
+        armed = Armed(fault, self._armed_so_far, accepted_before)
         self.armed = [*self.armed, armed]  # a new list: another thread may iterate over the old one
         return armed
 
@@ -67,9 +67,9 @@ class ArmedFaults:
         """
         chosen = []
         for armed in self.armed:
-            number = ticket - armed.begin
-            if number >= 1 and armed.fault.selects(number, self.seed, armed.arming, session):
-                chosen.append(Chosen(armed, armed.fault.random(self.seed, armed.arming, number)))
+            number = ticket - armed.accepted_before
+            if number >= 1 and armed.fault.selects(number, self.seed, armed.arm_number, session):
+                chosen.append(Chosen(armed, armed.fault.random(self.seed, armed.arm_number, number)))
         for each in chosen:
             each.armed.selected += 1
         return chosen
@@ -84,7 +84,7 @@ class Observer(Protocol):
     def sent(self, data: bytes) -> None:
         """`data` was passed to the kernel (with TLS, encrypted)."""
 
-    def peer_closed(self) -> None:
+    def client_closed(self) -> None:
         """The client's FIN has arrived (with TLS, or its close_notify)."""
 
     def secured(self, version: str) -> None:

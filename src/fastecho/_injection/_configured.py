@@ -18,7 +18,7 @@ __all__ = ["ConfiguredFaults"]
 _log = logging.getLogger("fastecho.session")
 
 
-class Connection:
+class ConfiguredConnection:
     """The argument of a `where`, and the observer that logs what happens on the connection."""
 
     tls: str | None = None
@@ -33,7 +33,7 @@ class Connection:
     def sent(self, data: bytes) -> None:
         """Counted by the session."""
 
-    def peer_closed(self) -> None:
+    def client_closed(self) -> None:
         """Logged with the end."""
 
     def secured(self, version: str) -> None:
@@ -67,7 +67,7 @@ class ConfiguredFaults:
 
     def __call__(self, server: Any, connection: socket.socket, peer: Any, /) -> EchoSession | None:
         ticket = self._sessions.counters.shared.next_connection_number()
-        seen = Connection(ticket - 1, peer)
+        seen = ConfiguredConnection(ticket - 1, peer)
         try:
             chosen = self._armed.choose(ticket, seen)
         except Exception as error:  # raised by a `where`

@@ -25,16 +25,16 @@ _READS = 16  # in one turn of the loop
 _WATCH_SECONDS = 0.02  # between two checks of a client that is not read
 
 
-class Owner(Protocol):
+class InputOwner(Protocol):
     """The session, as the input sees it."""
 
-    def touch(self) -> None: ...
+    def record_activity(self) -> None: ...
     def count(self, bytes_in: int = 0, bytes_out: int = 0, discarded: int = 0) -> None: ...
     def continue_handshake(self) -> None: ...
     def reach(self, reached: list[Chosen], offset: int) -> None: ...
     def on_fin(self) -> None: ...
     def on_terminator(self) -> None: ...
-    def on_broken(self, error: OSError) -> None: ...
+    def on_connection_lost(self, error: OSError) -> None: ...
     def close_now(self, cause: str) -> None: ...
     def reset(self, cause: str) -> None: ...
 
@@ -58,7 +58,7 @@ class Input:
         triggers: Triggers,
         config: ServerConfig,
         reply: Callable[[bytes], bytes] | None,
-        owner: Owner,
+        owner: InputOwner,
     ) -> None:
         self._connection, self._output, self._triggers, self._owner = connection, output, triggers, owner
         self._socket = connection.socket
@@ -128,13 +128,13 @@ class Input:
             try:
                 data = self._socket.recv(self._size)
             except OSError as error:
-                self._owner.on_broken(error)
+                self._owner.on_connection_lost(error)
                 return
             if data is None:
                 if self._socket.pending:
                     self._output.pump()
                 return
-            self._owner.touch()
+            self._owner.record_activity()
             if not data:
                 self._fin_received()
             elif self._connection.state is State.OPEN or self._connection.end == "half_close":
@@ -192,7 +192,7 @@ class Input:
     def _fin_received(self) -> None:
         self.client_fin = True
         self.update()
-        self._connection.observer.peer_closed()
+        self._connection.observer.client_closed()
         self._owner.on_fin()
 
     def watch_client(self) -> None:
@@ -204,12 +204,12 @@ class Input:
             return
         left = self._socket.client_left()
         if left == "reset":
-            self._owner.on_broken(ConnectionResetError("reset by the client"))
+            self._owner.on_connection_lost(ConnectionResetError("reset by the client"))
         elif left == "eof" and self._is_open() and not self.client_fin:
             self._fin_received()
         elif left == "eof" and self._fin_ends_session():
             if not self.client_fin:
-                self._connection.observer.peer_closed()
+                self._connection.observer.client_closed()
             self._owner.close_now(self._connection.cause or "eof")
         else:
             self._watch = self._connection.loop.call_later(_WATCH_SECONDS, self.watch_client)

@@ -14,12 +14,12 @@ from ._edits import Edits, Mark
 from ._pacing import PACING, Pacing
 from ._socket import ClientSocket
 
-__all__ = ["Output", "Owner"]
+__all__ = ["Output", "OutputOwner"]
 
 _SENDS = 64  # in one turn of the loop, then other connections get theirs
 
 
-class Owner(Protocol):
+class OutputOwner(Protocol):
     """The session, as the output sees it."""
 
     def on_sent(self, data: memoryview) -> None: ...
@@ -27,7 +27,7 @@ class Owner(Protocol):
     def on_pumped(self) -> None:
         """As much as possible was sent; see `empty`, `queued`, `sent`."""
 
-    def on_broken(self, error: OSError) -> None:
+    def on_connection_lost(self, error: OSError) -> None:
         """The connection is lost; nothing more will be sent."""
 
 
@@ -42,7 +42,7 @@ class Output:
     """
 
     def __init__(
-        self, socket: ClientSocket, loop: asyncio.AbstractEventLoop, chosen: Sequence[Chosen], owner: Owner
+        self, socket: ClientSocket, loop: asyncio.AbstractEventLoop, chosen: Sequence[Chosen], owner: OutputOwner
     ) -> None:
         self._socket = socket
         self._loop = loop
@@ -66,7 +66,7 @@ class Output:
         return self._pacing.queued + self._socket.pending
 
     @property
-    def held(self) -> int:
+    def coalescing(self) -> int:
         """Bytes that `coalesce` holds back until more arrive."""
         return self.fed - self.sent - self._pacing.queued
 
@@ -123,7 +123,7 @@ class Output:
         try:
             wait = self._send()
         except OSError as error:
-            self._owner.on_broken(error)
+            self._owner.on_connection_lost(error)
             return
         if not self._open:
             return

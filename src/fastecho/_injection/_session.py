@@ -6,7 +6,8 @@
 Which fault takes effect, and at which offset, depends on the bytes alone, not on how they were segmented:
 
 * A read is answered up to the first trigger in it, not further. The answer is queued before the fault ends the session.
-* If the limit of an `after_sent` lies within what is queued then, it comes first, and that trigger is void.
+* If an `after_sent` limit lies within the bytes queued at that moment, the `after_sent` fault takes effect, and the
+  trigger in the read is ignored.
 * A fault is reported when the bytes due before it are with the kernel, or at the close if it was decided by then.
 """
 
@@ -42,7 +43,7 @@ class FaultySession(PythonSession):
         registry: the sessions of the server. Its configuration holds for this session too.
         context: of TLS, or None.
         observer: notified of what happens on the connection.
-        banner: sent first.
+        greeting: sent first.
         reply: makes the answer from the bytes of a read; None echoes. If it raises, the connection is reset.
     """
 
@@ -54,7 +55,7 @@ class FaultySession(PythonSession):
         *,
         context: ssl.SSLContext | None,
         observer: Observer,
-        banner: bytes = b"",
+        greeting: bytes = b"",
         reply: Callable[[bytes], bytes] | None = None,
     ) -> None:
         self._sessions = registry
@@ -64,7 +65,7 @@ class FaultySession(PythonSession):
         self._output = Output(self._socket, registry.loop, chosen, self)
         self._input = Input(self._connection, self._output, self._triggers, registry.config, reply, self)
         self._ending = Ending(self._connection, self._input, self._output, self._release)
-        self._banner = banner
+        self._greeting = greeting
         self._pushed: list[bytes] = []
         """What a test has sent before the session was open."""
         self._decided: list[tuple[int, Chosen, int]] = []
@@ -119,7 +120,7 @@ class FaultySession(PythonSession):
         try:
             step = self._socket.do_handshake(answer=fault is None)
         except OSError as error:  # an ssl.SSLError too: the client's handshake failed
-            self.on_broken(error)
+            self.on_connection_lost(error)
             return
         if step == "hello":
             assert fault is not None
@@ -141,7 +142,7 @@ class FaultySession(PythonSession):
 
     def _open(self) -> None:
         self._connection.state = State.OPEN
-        self.touch()
+        self.record_activity()
         self._output.limit = self._triggers.limit
         if self._input.blackhole:
             self._connection.report(self._input.blackhole, 0, "in", 0)
@@ -151,7 +152,7 @@ class FaultySession(PythonSession):
             return
         self._connection.opened = True
         if not self._input.blackhole:
-            self._output.feed(self._banner)
+            self._output.feed(self._greeting)
         for data in self._pushed:
             self._output.feed(data)
         self._pushed.clear()
@@ -173,7 +174,7 @@ class FaultySession(PythonSession):
                     self._ending.close_now("fault")
             elif kind == "stop_reading":
                 self._input.stop()
-                self._report_later(each, offset, self._output.fed - self._output.held)
+                self._report_later(each, offset, self._output.fed - self._output.coalescing)
             else:
                 self._ending.finish_output()
                 self._report_later(each, offset, self._output.fed)
@@ -212,7 +213,7 @@ class FaultySession(PythonSession):
     # -- called by the output ----------------------------------------------------------------------------------
 
     def on_sent(self, data: memoryview) -> None:
-        self.touch()
+        self.record_activity()
         self.count(bytes_out=len(data))
         self._connection.observer.sent(bytes(data))
 
@@ -245,7 +246,7 @@ class FaultySession(PythonSession):
     def on_terminator(self) -> None:
         self._ending.finish("close", "terminator")
 
-    def on_broken(self, error: OSError) -> None:
+    def on_connection_lost(self, error: OSError) -> None:
         """A read or a write has failed."""
         self._ending.connection_lost(error)
 

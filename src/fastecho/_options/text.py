@@ -21,10 +21,10 @@ _ESCAPES: Final = {"0": b"\0", "r": b"\r", "n": b"\n", "t": b"\t", "\\": b"\\"}
 _PIECE: Final = re.compile(r"\\x([0-9a-fA-F]{2})|\\(0(?![0-9])|[rnt\\])|([^\\]+)")
 
 
-def check_path(longest: int | None = None) -> Callable[[Any], str]:
-    """A check of paths. `longest` is a limit in bytes, of the kernel's rather than of the file system's."""
+def path_validator(longest: int | None = None) -> Callable[[Any], str]:
+    """A function that validates paths. `longest` is a limit in bytes, the kernel's rather than the file system's."""
 
-    def check(value: Any) -> str:
+    def validate(value: Any) -> str:
         if not isinstance(value, (str, os.PathLike)):
             raise ValueError("must be a path")
         path = os.fsdecode(value)
@@ -35,20 +35,20 @@ def check_path(longest: int | None = None) -> Callable[[Any], str]:
             raise ValueError(f"must be a path of at most {longest} bytes, not {length}")
         return path
 
-    return check
+    return validate
 
 
-def check_hosts(value: Any) -> str:
+def validate_hosts(value: Any) -> str:
     """Addresses and names, separated by commas; `*` alone is every interface, IPv4 and IPv6."""
     if not isinstance(value, str):
         raise ValueError(_HOSTS)
-    hosts = dict.fromkeys(_check_host(host.strip()) for host in value.split(","))
+    hosts = dict.fromkeys(_validate_host(host.strip()) for host in value.split(","))
     if "*" in hosts and len(hosts) > 1:
         raise ValueError("must not have other addresses beside *, which is all of them")
     return ",".join(hosts)
 
 
-def _check_host(host: str) -> str:
+def _validate_host(host: str) -> str:
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     if ":" in host:
@@ -70,7 +70,7 @@ def _check_host(host: str) -> str:
     return host
 
 
-def check_terminator(value: Any) -> bytes:
+def validate_terminator(value: Any) -> bytes:
     if isinstance(value, str):
         raise ValueError(f"must be bytes, 1 to {LONGEST_TERMINATOR} of them, not str")
     if not isinstance(value, (bytes, bytearray, memoryview)) or not 1 <= len(value) <= LONGEST_TERMINATOR:
@@ -78,7 +78,7 @@ def check_terminator(value: Any) -> bytes:
     return bytes(value)
 
 
-def read_terminator(text: str) -> bytes:
+def parse_terminator(text: str) -> bytes:
     if text.startswith("hex:"):
         try:
             return bytes.fromhex(text[4:])
@@ -109,7 +109,7 @@ def _encode(text: str) -> bytes:
         raise ValueError(_TERMINATOR) from None
 
 
-def write_terminator(value: bytes) -> str:
+def format_terminator(value: bytes) -> str:
     common = {b"\0": "\\0", b"\n": "\\n", b"\r\n": "\\r\\n"}
     if value in common:
         return common[value]

@@ -35,14 +35,14 @@ def usable_cpus() -> int:
     return os.cpu_count() or 1
 
 
-def show_size(size: int) -> str:
+def format_size(size: int) -> str:
     for unit, name in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
         if size and size % unit == 0:
             return f"{size // unit} {name}"
     return f"{size} B"
 
 
-def show_seconds(seconds: float) -> str:
+def format_seconds(seconds: float) -> str:
     if seconds >= 3600 and seconds % 3600 == 0:
         return f"{seconds / 3600:.0f} h"
     milliseconds = round(seconds * 1000)
@@ -155,10 +155,10 @@ class Size(Integer):
         return super().validate_value(value)
 
     def format_value(self, value: int) -> str:
-        return show_size(value)
+        return format_size(value)
 
     def _range(self) -> str:
-        return f"must be between {show_size(self.low)} and {show_size(self.high)}"
+        return f"must be between {format_size(self.low)} and {format_size(self.high)}"
 
 
 class Seconds(OptionType):
@@ -181,12 +181,12 @@ class Seconds(OptionType):
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise ValueError(self._or_none("must be a number of seconds"))
         if not self.low <= value <= self.high:
-            least = show_seconds(self.low) if self.low else "0"
-            raise ValueError(self._or_none(f"must be between {least} and {show_seconds(self.high)}"))
+            least = format_seconds(self.low) if self.low else "0"
+            raise ValueError(self._or_none(f"must be between {least} and {format_seconds(self.high)}"))
         return float(value)
 
     def format_value(self, value: float) -> str:
-        return show_seconds(value)
+        return format_seconds(value)
 
 
 class Flag(OptionType):

@@ -7,10 +7,10 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .._options.text import write_terminator
+from .._options.text import format_terminator
 from .._version import __version__
 from ..errors import ConfigError
-from ..faults import show_faults
+from ..faults import format_faults
 
 if TYPE_CHECKING:
     from ..config import ServerConfig
@@ -23,7 +23,7 @@ _log = logging.getLogger("fastecho.service")
 
 def log_ready(config: ServerConfig, addresses: Sequence[str], pid: int) -> None:
     """Log where the service listens, what ends a session, and which faults are injected."""
-    terminator = write_terminator(config.terminator) if config.terminator is not None else None
+    terminator = format_terminator(config.terminator) if config.terminator is not None else None
     fields = {"addresses": list(addresses), "workers": config.workers, "terminator": terminator}
     _log.info("%s", ready_line(config, addresses, pid), extra=fields)
 
@@ -44,7 +44,7 @@ def ready_line(config: ServerConfig, addresses: Sequence[str], pid: int) -> str:
 def _faults(config: ServerConfig) -> str:
     if not config.fault:
         return ""
-    text = show_faults(config.fault)
+    text = format_faults(config.fault)
     shown = text if len(text) <= _LONGEST_FAULTS else text[: _LONGEST_FAULTS - 3] + "..."
     return f"; faults: {shown}, seed {config.seed}"
 

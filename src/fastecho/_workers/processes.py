@@ -58,7 +58,10 @@ class WorkerProcesses:
 
     @property
     def has_spare_counters(self) -> bool:
-        """Whether a rolling restart may go on: the last counters are kept for workers that replace dead ones."""
+        """Whether a rolling restart may continue.
+
+        One set of counters per worker is reserved for replacing workers that die.
+        """
         return len(self._free) > self._config.workers
 
     def fork(self, slot: WorkerSlot) -> WorkerProcess:

@@ -1,4 +1,4 @@
-"""The rolling replacement: every slot gets a new process, one slot after another."""
+"""The rolling restart: every slot gets a new process, one slot after another."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _log = logging.getLogger("fastecho")
 class RollingRestart:
     """Which slots still wait for their new process, and the one whose new process is starting.
 
-    The old process of a slot serves until the new one is ready. When that cannot start, the roll ends and the
-    old processes stay.
+    The old process of a slot serves until the new one is ready. If the new one cannot start, the rolling restart ends
+    and the old processes stay.
     """
 
     def __init__(self, processes: WorkerProcesses) -> None:
@@ -25,12 +25,12 @@ class RollingRestart:
         self._starting: WorkerSlot | None = None
 
     def request(self, slots: Iterable[WorkerSlot]) -> None:
-        """Replace the processes of `slots`, anew if they are being replaced already."""
+        """Queue `slots` for replacement, also those that are being replaced now."""
         self._queue.extend(slot for slot in slots if slot not in self._queue)
         self.advance()
 
     def advance(self) -> None:
-        """Start the next new process, unless one is starting, or old ones still hold too much."""
+        """Start the next new process, unless one is starting or too few spare counters are left."""
         if self._starting is not None or not self._queue or not self._processes.has_spare_counters:
             return
         slot = self._queue.popleft()
@@ -47,7 +47,7 @@ class RollingRestart:
         self._starting = slot
 
     def started(self, slot: WorkerSlot) -> None:
-        """The new process of `slot` is ready; go on if that is what was waited for."""
+        """The new process of `slot` is ready: continue with the next slot."""
         if slot is self._starting:
             self._starting = None
             self.advance()

@@ -45,18 +45,21 @@ class WorkerProcess:
     pidfd: int | None
     counters: Counters
     counters_index: int
-    """Of its counters, in the shared ones."""
+    """Index of `counters` in the shared counters."""
     started: float
     ready_at: float | None = None
     kill_at: float | None = None
     leave_at: float | None = None
-    """When it will be replaced, because it said that it leaves."""
+    """When to replace the process, after its LEAVING message."""
     killed: bool = False
     retiring: bool = False
     failure: tuple[int, str] | None = None
 
     def silent_at(self, since: float, start_timeout: float, heartbeat_timeout: float) -> float | None:
-        """When it will have been silent for too long, without a heartbeat before; only time after `since` counts."""
+        """The time at which the worker counts as hung, unless it sends a heartbeat first.
+
+        Silence before `since` does not count.
+        """
         if self.killed:
             return None
         if self.ready_at is None:

@@ -193,7 +193,7 @@ class Supervisor:
                 if process is process.slot.current and process.slot.successor is None and not self._stopping:
                     self._rolling.request((process.slot,))
         if self._reload_at is not None and self._reload_at <= now:
-            self._reload()
+            self._on_sighup()
         for slot in self._slots:
             if slot.restart_at is not None and slot.restart_at <= now:
                 self._restart(slot)
@@ -211,7 +211,7 @@ class Supervisor:
             elif number == signal.SIGUSR1 and self._totals is not None:
                 self._totals.log(self._processes.shared.totals(), time.monotonic())
 
-    def _reload(self) -> None:
+    def _on_sighup(self) -> None:
         """Do what the last SIGHUP asked for: a rolling restart, or a stop if it came for the end of the terminal."""
         self._reload_at = None
         if self._stopping:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 from click.shell_completion import CompletionItem
 
-from .._options.text import check_terminator, read_terminator
+from .._options.text import parse_terminator, validate_terminator
 from .._options.types import Choice, OptionType, Text
 from ..errors import EX_USAGE, ConfigError, show_value
 from ._failure import CommandLineError
@@ -150,7 +150,13 @@ def show_help(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
 
 
 help_option = click.option(
-    "--help", "-h", is_flag=True, expose_value=False, is_eager=True, callback=show_help, help="Show this and end."
+    "--help",
+    "-h",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=show_help,
+    help="Show this help and exit.",
 )
-TERMINATOR = Text("TEXT", check_terminator, parse=read_terminator, none="none")
+TERMINATOR = Text("TEXT", validate_terminator, parse=parse_terminator, none="none")
 SETTINGS: dict[str, Any] = {"add_help_option": False, "context_settings": {"max_content_width": 100}}

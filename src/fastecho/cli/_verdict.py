@@ -39,7 +39,11 @@ class Percentage(OptionType):
 
 threshold_option = option("--threshold", Percentage(), default=0.03, help="Differences below it do not count.  [3%]")
 json_option = click.option(
-    "--json", "json_path", type=FilePath(), metavar="FILE", help="Write the verdict as JSON; -: standard output."
+    "--json",
+    "json_path",
+    type=FilePath(),
+    metavar="FILE",
+    help="Write the verdict as JSON to FILE; - is standard output.",
 )
 
 

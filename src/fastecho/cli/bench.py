@@ -147,7 +147,7 @@ def _complete_target(ctx: click.Context, param: click.Parameter, incomplete: str
 @option("--connections -c", Integer(1, 1_000_000), default=50, help="Connections at once.  [50]")
 @option("--size -s", Sizes(), default=64, help="Bytes a message: one size, several, or a range.  [64]")
 @option("--depth", Integer(1, 65536), default=1, help="Messages in flight on each connection.  [1]")
-@option("--rate -r", Rate(), help="Offer so many echoes a second, and count latency from when each was due.")
+@option("--rate -r", Rate(), help="Send at this rate (open loop); latency counts from when each message was due.")
 @option("--arrivals", Choice("constant", "poisson"), default="constant",
         help="How the messages of --rate follow each other.  [constant]")  # fmt: skip
 @click.option("--churn", is_flag=True, help="Connect, echo one message, close, again and again.")
@@ -157,15 +157,18 @@ def _complete_target(ctx: click.Context, param: click.Parameter, incomplete: str
 @option("--cpus", Numbers(), help="Pin the client's threads to these CPUs.  [apart from its own server's]")
 @option("--workers", Integer(1, 512), default=1, help="Worker processes of the server that bench starts.  [1]")
 @click.option("--verify/--no-verify", default=True, help="Compare every byte that comes back, or count them only.")
-@option("--terminator", TERMINATOR, default=b"\0", help="Never send the last byte of this; none: any byte.  [\\0]")
-@option("--timeout", Seconds(0.05, 3600), default=5.0, help="Silence after which a connection has failed.  [5s]")
+@option("--terminator", TERMINATOR, default=b"\0",
+        help="Terminator to avoid in payloads; 'none' allows any byte.  [\\0]")  # fmt: skip
+@option("--timeout", Seconds(0.05, 3600), default=5.0,
+        help="Count a connection as timed out after this long without an answer.  [5s]")  # fmt: skip
 @click.option("--source", multiple=True, metavar="ADDRESS", help="Connect from this address; may be repeated.")
 @click.option("--tls-ca", type=FilePath(), metavar="FILE", help="Certificates that a tls:// server is checked against.")
 @click.option("--tls-insecure", is_flag=True, help="Do not check the server's certificate.")
 @click.option("--slo", multiple=True, metavar="TEXT", help="Fail unless met: 'p99<1ms', 'rate>100000'. Repeatable.")
-@click.option("--find-max-rate", metavar="TEXT", help="Search the highest rate that holds '@p99=1ms'.")
+@click.option("--find-max-rate", metavar="TEXT",
+              help="Find the highest rate that meets a latency objective, such as '@p99=1ms'.")  # fmt: skip
 @click.option("--json", "json_path", type=FilePath(), metavar="FILE",
-              help="Write everything as JSON; - is standard output.")  # fmt: skip
+              help="Write the result as JSON to FILE; - is standard output.")  # fmt: skip
 @click.option("--report", "report_path", type=FilePath(), metavar="FILE", help="Write a page with plots: FILE.html.")
 @click.option("--quiet", "-q", is_flag=True, help="Show nothing while it runs.")
 @help_option

@@ -1,4 +1,4 @@
-"""`fastecho doctor`: what on this machine will limit a run, each with the command that lifts it."""
+"""`fastecho doctor`: the limits of this machine that would skew a run, each with the command that raises it."""
 
 import os
 import sys
@@ -31,7 +31,7 @@ class Check(NamedTuple):
 @click.command("doctor", cls=Command, **SETTINGS)
 @help_option
 def command() -> int:
-    """Say what on this machine will limit a run, and how to lift it.
+    """Check the limits of this machine (descriptors, backlog, CPUs, ports) that would skew a run.
 
     `low` limits a large run; the exit code is 1 only for `bad`: what keeps fastecho from working as built.
     """

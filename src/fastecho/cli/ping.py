@@ -31,11 +31,12 @@ Exit codes
 
 @click.command("ping", cls=Command, epilog=_NOTES, **SETTINGS)
 @click.argument("target")
-@option("--count -c", Integer(1, 1_000_000_000), help="Stop after so many.  [until Ctrl-C]")
+@option("--count -c", Integer(1, 1_000_000_000), help="Stop after N messages.  [until Ctrl-C]")
 @option("--interval -i", Seconds(0, 3600), default=1.0, help="Time from one to the next.  [1s]")
 @option("--size -s", Size(1, 16 << 20), default=64, help="Bytes to send.  [64]")
 @option("--timeout -W", Seconds(0.001, 3600), default=2.0, help="How long to wait for an answer.  [2s]")
-@option("--terminator", TERMINATOR, default=b"\0", help="Never send the last byte of this; none: any byte.  [\\0]")
+@option("--terminator", TERMINATOR, default=b"\0",
+        help="Terminator to avoid in payloads; 'none' allows any byte.  [\\0]")  # fmt: skip
 @click.option("--tls-ca", type=FilePath(), metavar="FILE", help="Certificates that a tls:// server is checked against.")
 @click.option("--tls-insecure", is_flag=True, help="Do not check the server's certificate.")
 @click.option("--quiet", "-q", is_flag=True, help="Show the summary only.")

@@ -116,7 +116,7 @@ def _params() -> list[click.Parameter]:
         click.Option(["--config"], type=FilePath(), metavar="FILE", callback=_load_config,
                      help="Read options from a TOML file."),
         *map(_param, options()),
-        click.Option(["-h", "--help"], callback=show_help, help="Print this.", **EAGER),
+        click.Option(["-h", "--help"], callback=show_help, help="Show this help and exit.", **EAGER),
     ]  # fmt: skip
 
 

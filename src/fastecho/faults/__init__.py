@@ -5,6 +5,6 @@ them out is in `_injection`; docs/faults.md describes them.
 """
 
 from ._fault import Fault
-from ._parse import check_faults, parse_faults, show_faults
+from ._parse import format_faults, parse_faults, validate_faults
 
-__all__ = ["Fault", "check_faults", "parse_faults", "show_faults"]
+__all__ = ["Fault", "format_faults", "parse_faults", "validate_faults"]

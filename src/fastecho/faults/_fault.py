@@ -203,17 +203,17 @@ class Fault:
             raise KeyError(name)
         return _kinds.default(self.kind, name, given)
 
-    def selects(self, number: int, seed: int, arming: int, session: object) -> bool:
+    def selects(self, number: int, seed: int, arm_number: int, session: object) -> bool:
         """Whether it takes the connection `number`. Selectors are asked in the order given, as far as they hold."""
-        return all(_select.holds(*each, number, seed, arming, session) for each in self.selectors)
+        return all(_select.holds(*each, number, seed, arm_number, session) for each in self.selectors)
 
-    def random(self, seed: int, arming: int, number: int) -> Random:
+    def random(self, seed: int, arm_number: int, number: int) -> Random:
         """What else is left to chance on that connection (jitter): always the same sequence."""
-        return _select.stream(seed, arming, number)
+        return _select.stream(seed, arm_number, number)
 
     def __str__(self) -> str:
         bare = _kinds.required(self.kind)
-        given = [(name, _kinds.write_value(value)) for name, value in self.arguments]
+        given = [(name, _kinds.format_value(value)) for name, value in self.arguments]
         shown = ", ".join(text if name in bare else f"{name}={text}" for name, text in given)
         return ".".join([f"{self.kind}({shown})", *(_select.write(*each) for each in self.selectors)])
 

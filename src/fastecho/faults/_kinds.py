@@ -137,7 +137,7 @@ def normalize(kind: str, given: Iterable[tuple[str, object]]) -> tuple[tuple[str
 
     def wrong(why: str) -> ValueError:
         shown = [(name, value) for name, value in values.items() if not _is_default(kind, name, value)]
-        return ValueError(f"{show_line(write_call(kind, shown))}: {why}")
+        return ValueError(f"{show_line(format_call(kind, shown))}: {why}")
 
     if kind not in KINDS:
         raise wrong(f"no such fault{hint(kind, KINDS)}")
@@ -192,7 +192,7 @@ def hint(wrong: str, names: Iterable[str]) -> str:
     return f"; must be one of {', '.join(known)}" if known else "; it takes no arguments"
 
 
-def write_call(name: str, arguments: Iterable[tuple[str, object]]) -> str:
+def format_call(name: str, arguments: Iterable[tuple[str, object]]) -> str:
     """For a message: everything by its name, and cut where it is long."""
     return f"{name}({', '.join(f'{key}={brief(value)}' for key, value in arguments)})"
 
@@ -205,7 +205,7 @@ def brief(value: object) -> str:
         return "..."
 
 
-def write_value(value: object) -> str:
+def format_value(value: object) -> str:
     """In text that reads as `value`."""
     if isinstance(value, tuple):
         return repr(value[0]) if len(value) == 1 else repr(list(value))

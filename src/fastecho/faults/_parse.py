@@ -48,12 +48,12 @@ def parse_faults(text: str) -> tuple[Fault, ...]:
     return faults
 
 
-def show_faults(faults: tuple[Fault, ...]) -> str:
+def format_faults(faults: tuple[Fault, ...]) -> str:
     """The text form of them all."""
     return "; ".join(map(str, faults)) or "none"
 
 
-def check_faults(value: object) -> tuple[Fault, ...]:
+def validate_faults(value: object) -> tuple[Fault, ...]:
     """`value`, which is a fault, text, or a sequence of either, as faults. Raises ValueError."""
     found: list[Fault] = []
     for each in value if isinstance(value, (list, tuple)) else (value,):

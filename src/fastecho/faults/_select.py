@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from ._kinds import brief, show_line, whole, write_value
+from ._kinds import brief, format_value, show_line, whole
 
 if TYPE_CHECKING:
     from random import Random
@@ -69,7 +69,7 @@ def normalize(selectors: Iterable[tuple[str, object]]) -> tuple[tuple[str, Any],
     return tuple(normalized)
 
 
-def holds(name: str, value: Any, number: int, seed: int, arming: int, session: object) -> bool:
+def holds(name: str, value: Any, number: int, seed: int, arm_number: int, session: object) -> bool:
     """Whether one selector takes the connection `number`, counted from 1."""
     if name == "nth":
         return bool(number == value)
@@ -80,26 +80,26 @@ def holds(name: str, value: Any, number: int, seed: int, arming: int, session: o
     if name == "where":
         return bool(value(session))
     # The upper 53 bits, which are as many as a float has: uniform in [0, 1), so 0 is never and 1 is always.
-    return bool((draw("chance", seed, arming, number) >> 11) / (1 << 53) < value)
+    return bool((draw("chance", seed, arm_number, number) >> 11) / (1 << 53) < value)
 
 
-def draw(purpose: str, seed: int, arming: int, number: int) -> int:
+def draw(purpose: str, seed: int, arm_number: int, number: int) -> int:
     """64 pseudo-random bits, equal for equal arguments on each platform and in each version."""
     from hashlib import blake2b  # 1 ms, that a server without faults need not pay
 
-    key = f"fastecho:{purpose}:{seed}:{arming}:{number}"
+    key = f"fastecho:{purpose}:{seed}:{arm_number}:{number}"
     return int.from_bytes(blake2b(key.encode("ascii"), digest_size=8).digest(), "big")
 
 
-def stream(seed: int, arming: int, number: int) -> Random:
+def stream(seed: int, arm_number: int, number: int) -> Random:
     """What else is left to chance on one connection, such as jitter."""
     from random import Random
 
-    return Random(draw("random", seed, arming, number))
+    return Random(draw("random", seed, arm_number, number))
 
 
 def write(name: str, value: object) -> str:
     if name != "where":
-        return f"{name}({write_value(value)})"
+        return f"{name}({format_value(value)})"
     # A function has no text form; its name identifies it, and its address does not.
     return f"where({getattr(value, '__name__', None) or f'<{type(value).__name__}>'})"

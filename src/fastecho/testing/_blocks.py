@@ -107,7 +107,7 @@ class ArmsFaults(Protocol):
     stopping: bool
     forked: bool
 
-    def check_faults(self, faults: Sequence[Fault | str], /) -> tuple[Fault, ...]: ...
+    def validate_faults(self, faults: Sequence[Fault | str], /) -> tuple[Fault, ...]: ...
     def arm_all(self, faults: Sequence[Fault | str], /) -> tuple[Armed, ...]: ...
     def disarm_all(self, armed: Sequence[Armed], /) -> None: ...
     def check_fired(self, armed: Sequence[Armed], /) -> None: ...
@@ -121,7 +121,7 @@ class Arming(Generic[A]):
 
     def __init__(self, server: ArmsFaults, faults: Sequence[Fault | str], must_fire: bool) -> None:
         self._server = server
-        self._faults = server.check_faults(faults)
+        self._faults = server.validate_faults(faults)
         self._must_fire = must_fire
         self._armed: tuple[Armed, ...] | None = None
         self._key = object()

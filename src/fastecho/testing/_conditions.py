@@ -1,8 +1,8 @@
 """What a test can wait for or assert, independent of how it waits.
 
 A condition is checked after each event on the server. `check` returns the result when the condition holds, and None
-while it may still come to hold. It raises AssertionError when the condition can no longer hold. `late` makes the error
-for the end of the time.
+while it may still come to hold. It raises AssertionError when the condition can no longer hold. `timeout_error` makes
+the error for the end of the time.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Logs = Callable[[], Sequence[ConnectionLog]]
 @dataclass(frozen=True, slots=True)
 class Condition(Generic[T]):
     check: Callable[[], T | None]
-    late: Callable[[], BaseException]
+    timeout_error: Callable[[], BaseException]
     when_idle: bool = False
     """Check only when nothing is in flight: the count could still grow."""
 
@@ -31,11 +31,11 @@ class Condition(Generic[T]):
 def connections(timeout: float, logs: Logs, count: int) -> Condition[bool]:
     _check_count(count, "a number of connections")
 
-    def late() -> BaseException:
+    def timeout_error() -> BaseException:
         made = _count(len(logs()), "connection")
         return TimeoutError(f"{made} within {timeout:g} s, not {count}{_listed(logs())}")
 
-    return Condition(lambda: len(logs()) >= count or None, late)
+    return Condition(lambda: len(logs()) >= count or None, timeout_error)
 
 
 def exactly(timeout: float, logs: Logs, count: int) -> Condition[bool]:
@@ -69,7 +69,7 @@ def received(timeout: float, logs: Logs, wanted: Wanted) -> Condition[bytes]:
         holds = wanted in data if isinstance(wanted, (bytes, bytearray, memoryview)) else wanted(data)
         return data if holds else None
 
-    def late() -> BaseException:
+    def timeout_error() -> BaseException:
         if isinstance(wanted, int):
             what = f"{wanted} bytes"
         else:
@@ -80,7 +80,7 @@ def received(timeout: float, logs: Logs, wanted: Wanted) -> Condition[bytes]:
             f"ending in {_received(logs())[-32:]!r}{more}{_listed(logs())}"
         )
 
-    return Condition(check, late)
+    return Condition(check, timeout_error)
 
 
 def received_exactly(timeout: float, logs: Logs, expected: bytes) -> Condition[bool]:
@@ -127,19 +127,19 @@ def all_closed(timeout: float, logs: Logs, error: type[Exception] = TimeoutError
     def still_open() -> list[ConnectionLog]:
         return [log for log in logs() if log.closed_at is None]
 
-    def late() -> BaseException:
+    def timeout_error() -> BaseException:
         found = still_open()
         return error(f"{_count(len(found), 'connection')} still open after {timeout:g} s{_listed(found)}")
 
-    return Condition(lambda: not still_open() or None, late)
+    return Condition(lambda: not still_open() or None, timeout_error)
 
 
 def idle(timeout: float, logs: Logs) -> Condition[bool]:
-    def late() -> BaseException:
+    def timeout_error() -> BaseException:
         busy = [log for log in logs() if log.closed_at is None]
         return TimeoutError(f"not idle within {timeout:g} s{_listed(busy)}")
 
-    return Condition(lambda: True, late, when_idle=True)
+    return Condition(lambda: True, timeout_error, when_idle=True)
 
 
 def _check_count(value: object, what: str) -> None:

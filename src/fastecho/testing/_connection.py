@@ -76,7 +76,7 @@ class ConnectionLog:
     Args:
         server: it is notified of each event.
         index: 0 for the first connection of the server.
-        number: counts on where `reset` of the server begins `index` anew.
+        number: like `index`, but `reset` of the server does not set it back to 0.
         client: the address of the client.
         connection: the accepted socket; its session closes it.
         record: the bytes of both directions.
@@ -124,7 +124,7 @@ class ConnectionLog:
         self.tls = version
         self.add_event(f"TLS handshake done: {version}")
 
-    def peer_closed(self) -> None:
+    def client_closed(self) -> None:
         if self.half_closed_at is None:
             self.half_closed_at = monotonic()
             self._server.watch.notify_all()

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from .._injection import Armed
 
 __all__ = [
-    "HELD_UP", "Failures", "FaultNotFired", "LeakWarning", "Statements", "TeardownError", "callers_place",
-    "check_fired", "complain", "failing_place", "held_up", "is_of_pytest", "must_be_awaited", "place_of", "tests_own",
+    "LOOP_BLOCKED", "Failures", "FaultNotFired", "LeakWarning", "Statements", "TeardownError", "callers_place",
+    "check_fired", "failing_place", "is_pytest_outcome", "must_be_awaited", "place_of", "report_leaks",
+    "stop_timeout_error", "without_package_frames",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -33,7 +34,7 @@ _PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
 _MOST_FRAMES = 20
 _MOST_LINES = 20
 _TRIGGERS = ("after_sent", "after_received", "on", "at", "n")
-HELD_UP = "the loop's thread is held up: a reply, a where() or a predicate does not return"
+LOOP_BLOCKED = "the loop's thread is held up: a reply, a where() or a predicate does not return"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,7 +72,7 @@ class Failures:
         found = tuple(self._unseen) or (tuple(self._all[since:]) if since is not None else ())
         if not found:
             return None
-        return Unseen(self, found[:1] if is_of_pytest(found[0].error) else found)
+        return Unseen(self, found[:1] if is_pytest_outcome(found[0].error) else found)
 
     def texts(self) -> list[str]:
         """The failures as text; they count as seen afterwards."""
@@ -92,14 +93,14 @@ class Unseen:
         """The first error with the text of all. pytest's own (`pytest.fail()`) is meant for the test as it is."""
         self._failures.forget(self._found)
         first = self._found[0]
-        if first.index < 0 or is_of_pytest(first.error):
+        if first.index < 0 or is_pytest_outcome(first.error):
             return first.error
         failure = RuntimeError("\n".join(map(_text, self._found)))
-        failure.__cause__ = first.error.with_traceback(tests_own(first.error.__traceback__))
+        failure.__cause__ = first.error.with_traceback(without_package_frames(first.error.__traceback__))
         return failure
 
 
-def is_of_pytest(error: BaseException) -> bool:
+def is_pytest_outcome(error: BaseException) -> bool:
     """Whether `pytest.fail()`, `pytest.skip()` or the like has raised it."""
     return not isinstance(error, (Exception, SystemExit, KeyboardInterrupt, GeneratorExit))
 
@@ -120,10 +121,10 @@ def failing_place(error: BaseException) -> str:
 
 
 def _frames(error: BaseException) -> traceback.StackSummary:
-    return traceback.extract_tb(tests_own(error.__traceback__))
+    return traceback.extract_tb(without_package_frames(error.__traceback__))
 
 
-def tests_own(begin: TracebackType | None) -> TracebackType | None:
+def without_package_frames(begin: TracebackType | None) -> TracebackType | None:
     """Without the frames of this package that called the test's function."""
     while begin is not None and _is_ours(begin.tb_frame.f_code.co_filename):
         begin = begin.tb_next
@@ -153,7 +154,10 @@ def callers_place() -> str:
 
 
 class Statements:
-    """Statements of a test that do nothing without `await` or `with`, and have not had it yet."""
+    """Waits that were not awaited and fault blocks that were not entered so far.
+
+    `unused` returns a message for each.
+    """
 
     def __init__(self) -> None:
         self._open: dict[object, tuple[str, Coroutine[Any, Any, Any] | None]] = {}
@@ -181,7 +185,7 @@ class Statements:
         return coroutine
 
     def unused(self) -> list[str]:
-        """What is said of those that never had it: for the end of a test, when they cannot have it any more."""
+        """Messages for the statements that were never used. Call it at the end of a test; it forgets them."""
         left, self._open = list(self._open.values()), {}
         found = []
         for text, coroutine in left:
@@ -222,7 +226,7 @@ def check_fired(armed: Sequence[Armed], made: int) -> None:
     """
     __tracebackhide__ = True
     lines = [
-        f"{each.fault}: armed and never fired; {_why(each, max(0, made - each.begin))}"
+        f"{each.fault}: armed and never fired; {_why(each, max(0, made - each.accepted_before))}"
         for each in armed
         if not each.fired
     ]
@@ -248,7 +252,7 @@ class TeardownError(FastechoError, AssertionError):
     """The server could not be stopped in `teardown_timeout`, or, with `leak="error"`, clients held connections open."""
 
 
-def complain(left: Sequence[T], describe: Callable[[T], str], url: str, leak: str) -> None:
+def report_leaks(left: Sequence[T], describe: Callable[[T], str], url: str, leak: str) -> None:
     """Ignore the connections that are `left` open, warn of them, or raise TeardownError, as `leak` says.
 
     Args:
@@ -262,10 +266,10 @@ def complain(left: Sequence[T], describe: Callable[[T], str], url: str, leak: st
     warnings.warn(LeakWarning(text), stacklevel=_callers_level())
 
 
-def held_up(timeout: float, left: Sequence[T], describe: Callable[[T], str]) -> TeardownError:
+def stop_timeout_error(timeout: float, left: Sequence[T], describe: Callable[[T], str]) -> TeardownError:
     """The error of a stop that took longer than `timeout` seconds, with the connections that are `left` open."""
     open_ones = "; ".join(map(describe, left[:_MOST_LINES])) or "none"
-    return TeardownError(f"not stopped within {timeout:g} s: {HELD_UP}; left open: {open_ones}")
+    return TeardownError(f"not stopped within {timeout:g} s: {LOOP_BLOCKED}; left open: {open_ones}")
 
 
 def _callers_level() -> int:

@@ -22,20 +22,20 @@ from .._net.kernel import monotonic
 from .._net.tls import server_context
 from ..config import check_transport
 from ..errors import ConfigError
-from ..faults import Fault, check_faults
+from ..faults import Fault, validate_faults
 from ..server import EchoServer
 from ..stats import Stats
 from ._connection import ConnectionLog
 from ._failures import (
-    HELD_UP,
+    LOOP_BLOCKED,
     Failures,
     Statements,
     Unseen,
     check_fired,
-    complain,
     failing_place,
-    held_up,
-    tests_own,
+    report_leaks,
+    stop_timeout_error,
+    without_package_frames,
 )
 from ._files import SOCKET, remove_folder, socket_folder
 from ._listeners import BLACKHOLE, UP, FixtureListeners, allow_rebinding, bind_by_number
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 __all__ = ["NOT_ASYNCIO", "FixtureServer"]
 
 T = TypeVar("T")
-Outcome = tuple[Any, BaseException | Unseen | None]
+WaitOutcome = tuple[Any, BaseException | Unseen | None]
 
 NOT_ASYNCIO = "async_echo_server is for asyncio, and none runs here: use echo_server (in pytest: fastecho_server)"
 _POLL_SECONDS = 0.001
@@ -59,7 +59,7 @@ _POLL_SECONDS = 0.001
 _READ_SECONDS = 1.0
 """Seconds at most for reading what clients have sent."""
 _GRACE = 1.0
-"""Seconds beyond `timeout` in which the loop's thread has its turn, on a busy machine too."""
+"""Seconds beyond `timeout` before the loop's thread counts as held up."""
 
 
 class FixtureServer:
@@ -137,21 +137,21 @@ class FixtureServer:
         self._check_caller()
         return self._thread.call(work, *arguments, timeout=self.timeout + _GRACE)
 
-    def check_faults(self, faults: Sequence[Fault | str]) -> tuple[Fault, ...]:
+    def validate_faults(self, faults: Sequence[Fault | str]) -> tuple[Fault, ...]:
         """The `faults`, parsed. Raises ConfigError for text that is no fault, and for a fault that needs TLS or TCP
         where the server has none."""
         if not faults:
             raise TypeError("fault() needs a fault, such as Fault.reset(after_sent=17)")
         try:
-            found = check_faults(list(faults))
+            found = validate_faults(list(faults))
         except ValueError as error:
             raise ConfigError("fault", faults, str(error)) from None
         check_transport(found, tls=self.config.tls_cert is not None, unix=self.config.unix is not None)
         return found
 
     def arm_all(self, faults: Sequence[Fault | str]) -> tuple[Armed, ...]:
-        """Arm `faults` for the connections that are made from now on. Raises as `check_faults`."""
-        return self.call(self._arm, self.check_faults(faults))
+        """Arm `faults` for the connections that are made from now on. Raises as `validate_faults`."""
+        return self.call(self._arm, self.validate_faults(faults))
 
     def disarm_all(self, armed: Sequence[Armed]) -> None:
         """Disarm them for the connections that are made from now on."""
@@ -192,7 +192,7 @@ class FixtureServer:
         except concurrent.futures.TimeoutError:
             if future.done():
                 raise
-            raise TimeoutError(HELD_UP) from None
+            raise TimeoutError(LOOP_BLOCKED) from None
 
     async def run_async(self, work: Coroutine[Any, Any, T], grace: float = _GRACE) -> T:
         """`run` for a caller on an asyncio loop."""
@@ -209,7 +209,7 @@ class FixtureServer:
             future.cancel()
             raise
         if not future.done():
-            raise TimeoutError(HELD_UP)
+            raise TimeoutError(LOOP_BLOCKED)
         result: T = future.result()
         return result
 
@@ -229,11 +229,11 @@ class FixtureServer:
         if not self._thread.is_alive:
             raise RuntimeError("the interpreter is ending, and the thread of the servers has ended")
 
-    async def _watch(self, condition: Condition[T]) -> Outcome:
+    async def _watch(self, condition: Condition[T]) -> WaitOutcome:
         """The result of `condition`, or the error to raise in the test, without frames of the loop's thread."""
         deadline, failures_before = monotonic() + self.timeout, len(self.failures)
         if condition.when_idle and not self.finished and not await self.until_idle(self.timeout):
-            return None, condition.late()
+            return None, condition.timeout_error()
         changed = asyncio.Event()
         self.watch.add(changed.set)
         try:
@@ -245,15 +245,15 @@ class FixtureServer:
                 try:
                     value = condition.check()
                 except BaseException as error:  # of a predicate; SystemExit must not end the thread of all servers
-                    return None, error.with_traceback(tests_own(error.__traceback__))
+                    return None, error.with_traceback(without_package_frames(error.__traceback__))
                 if value is not None:
                     return value, None
                 if self.finished:
-                    return None, _stopped(condition.late())
+                    return None, _stopped(condition.timeout_error())
                 try:
                     await asyncio.wait_for(changed.wait(), deadline - monotonic())
                 except asyncio.TimeoutError:
-                    return None, condition.late()
+                    return None, condition.timeout_error()
         finally:
             self.watch.remove(changed.set)
 
@@ -328,7 +328,7 @@ class FixtureServer:
             self.watch.notify_all()
             return session
         faulty = FaultySession(
-            connection, faults, sessions, context=self._context, observer=log, banner=greeting, reply=log.answer
+            connection, faults, sessions, context=self._context, observer=log, greeting=greeting, reply=log.answer
         )
         log.driver = faulty
         faulty.start()
@@ -382,7 +382,7 @@ class FixtureServer:
         self.listeners.accept_all()
 
     def begin_outage(self, outage: Outage) -> None:
-        """Of the outages that have begun and not ended, the last one decides."""
+        """Begin an outage. While several are active, the one that began last decides."""
         if outage not in self._outages:
             self._outages.append(outage)
             try:
@@ -445,12 +445,13 @@ class FixtureServer:
         self.connections, self.failures, self._begun = [], Failures(), self.accepted
         await _until(lambda: all(log.closed_at is not None for log in before), self.timeout)
 
-    def stop(self, timeout: float, excused: bool = False) -> tuple[ConnectionLog, ...]:
-        """Stop, in `timeout` seconds at most; the connections that their clients had not closed. Once: a second call
-        returns the same connections, and waits for the first one if that runs in another thread.
+    def stop(self, timeout: float, test_failed: bool = False) -> tuple[ConnectionLog, ...]:
+        """Stop within `timeout` seconds, and return the connections that clients had not closed.
+
+        A second call returns the same connections; it waits if the first still runs in another thread.
 
         Args:
-            excused: a failure of the test explains such connections: no complaint about them.
+            test_failed: the test has failed, so open connections are not reported.
 
         Raises:
             TeardownError: the loop's thread is held up; or, with `leak="error"`, a connection was left open.
@@ -462,7 +463,7 @@ class FixtureServer:
             deadline = monotonic() + timeout
             future: concurrent.futures.Future[tuple[ConnectionLog, ...]] | None = None
             try:
-                if self._thread.call(self._stop_if_unused, timeout=timeout):
+                if self._thread.call(self._stop_if_no_connection, timeout=timeout):
                     return self._left
                 future = self._thread.submit(self.shut_down(timeout / 2))
                 self._left = future.result(deadline - monotonic())
@@ -473,11 +474,11 @@ class FixtureServer:
                     self._thread.submit(self.shut_down(timeout / 2))  # it runs when the thread is no longer held up
                 self.listeners.refuse()
                 if isinstance(error, (TimeoutError, concurrent.futures.TimeoutError)):
-                    raise held_up(timeout, tuple(self.open), ConnectionLog.describe_open) from None
+                    raise stop_timeout_error(timeout, tuple(self.open), ConnectionLog.describe_open) from None
                 raise  # Ctrl-C
-            return self._complain(excused)
+            return self._report_leaks(test_failed)
 
-    async def stop_async(self, timeout: float, excused: bool = False) -> tuple[ConnectionLog, ...]:
+    async def stop_async(self, timeout: float, test_failed: bool = False) -> tuple[ConnectionLog, ...]:
         """`stop` for a caller on an asyncio loop."""
         if not self._may_stop():
             return self._left
@@ -485,8 +486,8 @@ class FixtureServer:
             self._left = await self.run_async(self.shut_down(timeout / 2), timeout - self.timeout)
         except TimeoutError:
             self.listeners.refuse()
-            raise held_up(timeout, tuple(self.open), ConnectionLog.describe_open) from None
-        return self._complain(excused)
+            raise stop_timeout_error(timeout, tuple(self.open), ConnectionLog.describe_open) from None
+        return self._report_leaks(test_failed)
 
     def _may_stop(self) -> bool:
         if not self._stop_begun and self.is_called_from_loop:
@@ -494,17 +495,14 @@ class FixtureServer:
         first, self._stop_begun = not self._stop_begun, True
         return first and not self.forked
 
-    def _complain(self, excused: bool) -> tuple[ConnectionLog, ...]:
-        if not excused:
-            complain(self._left, ConnectionLog.describe_open, self.listeners.url, self.options.leak)
+    def _report_leaks(self, test_failed: bool) -> tuple[ConnectionLog, ...]:
+        if not test_failed:
+            report_leaks(self._left, ConnectionLog.describe_open, self.listeners.url, self.options.leak)
         return self._left
 
     async def shut_down(self, timeout: float) -> tuple[ConnectionLog, ...]:
-        """Stop, on the loop's thread: connections that their clients have not closed are reset, the others end.
-
-        Args:
-            timeout: seconds for the others.
-        """
+        """Stop, on the loop's thread. Reset the connections that clients have not closed, and wait up to `timeout`
+        seconds for the rest to end."""
         self.accept_all()
         left = tuple(log for log in self.open if not log.client_has_closed())
         self._close_listeners()
@@ -520,7 +518,7 @@ class FixtureServer:
         self._finish()
         return left
 
-    def _stop_if_unused(self) -> bool:
+    def _stop_if_no_connection(self) -> bool:
         """Stop at once if no connection is open. Else return False."""
         self.accept_all()
         if self.open or not self.listeners.opened:
@@ -590,12 +588,12 @@ async def _until(condition: Callable[[], bool], timeout: float) -> bool:
     return True
 
 
-def _stopped(late: BaseException) -> BaseException:
-    late.args = (f"the server was stopped: {late}",)
-    return late
+def _stopped(timeout_error: BaseException) -> BaseException:
+    timeout_error.args = (f"the server was stopped: {timeout_error}",)
+    return timeout_error
 
 
-def _result(outcome: Outcome, hint: str = "") -> Any:
+def _result(outcome: WaitOutcome, hint: str = "") -> Any:
     __tracebackhide__ = True
     value, error = outcome
     if error is None:

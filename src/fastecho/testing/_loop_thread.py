@@ -19,7 +19,7 @@ from typing import Any, Protocol, TypeVar
 
 from .._net.acceptor import fork_lock
 from .._net.loops import check_threads, new_loop
-from ._failures import HELD_UP
+from ._failures import LOOP_BLOCKED
 
 T = TypeVar("T")
 
@@ -95,7 +95,7 @@ class LoopThread:
 
         self.post(run)
         if not done.acquire(timeout=timeout):
-            raise TimeoutError(HELD_UP)
+            raise TimeoutError(LOOP_BLOCKED)
         fine, value = outcome[0]
         if fine:
             result: T = value

@@ -21,7 +21,7 @@ from ._connection import Event
 from ._options import derive_seed
 from ._sync import Server, echo_server
 
-__all__ = ["Run", "fail_plainly", "node_id", "section", "session_server"]
+__all__ = ["TestState", "fail_plainly", "node_id", "section", "session_server"]
 
 AnyServer = Server | AsyncServer
 
@@ -34,7 +34,7 @@ _OWN_OPTIONS = ("expect_connections", "must_fire")
 
 @contextmanager
 def fail_plainly(where: str = "") -> Iterator[None]:
-    """What is wrong with the options is said in a line, without a traceback through this package."""
+    """Turn an error in the options into a one-line failure without a traceback."""
     try:
         yield
     except (FastechoError, TypeError, ValueError) as error:
@@ -100,7 +100,8 @@ class Marker:
         expected = given.pop("expect_connections", None)
         if expected is not None and (isinstance(expected, bool) or not isinstance(expected, int) or expected < 0):
             raise ValueError(f"expect_connections {expected!r}: must be a number of connections, 0 or more")
-        return cls(given, expected, bool(given.pop("must_fire", True)))
+        must_fire = bool(given.pop("must_fire", True))
+        return cls(given, expected, must_fire)
 
 
 def _check_names(given: dict[str, Any]) -> None:
@@ -116,8 +117,8 @@ def _check_names(given: dict[str, Any]) -> None:
             raise TypeError(f"no option {name}{hint}")
 
 
-class Run:
-    """One run of one test."""
+class TestState:
+    """What the plugin keeps of one run of one test."""
 
     def __init__(self, item: pytest.Item) -> None:
         self.servers: list[tuple[str, AnyServer]] = []
@@ -134,7 +135,7 @@ class Run:
         """The server that the marker describes."""
         with fail_plainly("@pytest.mark.fastecho"):
             server = echo_server(**self._options(self._marker.options)).start()
-        with self._kept("fastecho_server", server):
+        with self._started("fastecho_server", server):
             yield server
 
     @contextmanager
@@ -142,12 +143,12 @@ class Run:
         """`marked_server` for an asyncio test."""
         with fail_plainly("@pytest.mark.fastecho"):
             server = async_echo_server(**self._options(self._marker.options)).start_blocking()
-        with self._kept("fastecho_async_server", server):
+        with self._started("fastecho_async_server", server):
             yield server
 
     @contextmanager
     def factory(self) -> Iterator[Callable[..., Server]]:
-        """The options of the marker are the defaults of these servers."""
+        """A function that starts servers; the options of the marker are their defaults."""
         marked = dict(self._marker.options)
         with ExitStack() as ending:
 
@@ -156,7 +157,7 @@ class Run:
                 if config is not None:
                     given = {"leak": marked.get("leak", self._defaults["leak"]), **options, "config": config}
                 server = echo_server(**self._options(given)).start()
-                ending.enter_context(self._kept("fastecho_server_factory", server))
+                ending.enter_context(self._started("fastecho_server_factory", server))
                 return server
 
             yield make
@@ -187,19 +188,19 @@ class Run:
             yield f"expect_connections={expected}, and there were {len(made)}{listed}"
 
     def _options(self, given: dict[str, Any]) -> dict[str, Any]:
-        """With what the ini file says, and the seed, which a configuration that is complete has already."""
+        """`given`, with the defaults of the ini file, and a seed unless `config` is given."""
         seed = {} if given.get("config") is not None else {"seed": self._seed(len(self.servers))}
         return {**self._defaults, **seed, **given}
 
     def _seed(self, number: int) -> int:
-        """Of a test's servers each draws differently."""
+        """The seed of server `number` of the test; different for each."""
         given: int | None = self._marker.options.get("seed")
         if given is not None:
             return derive_seed(given, str(number)) if number else given
         return derive_seed(self._base, f"{self._id}#{number}" if number else self._id)
 
     @contextmanager
-    def _kept(self, name: str, server: AnyServer) -> Iterator[None]:
+    def _started(self, name: str, server: AnyServer) -> Iterator[None]:
         self.servers.append((name, server))
         try:
             yield
@@ -231,7 +232,7 @@ def session_server(config: pytest.Config) -> Iterator[Server]:
         _stop("fastecho_session_server", server)
 
 
-def section(item: pytest.Item, run: Run | None, shared: Server | None, began: float) -> str:
+def section(item: pytest.Item, state: TestState | None, shared: Server | None, began: float) -> str:
     """The section of the report of a test: a line an event, and the command that replays the test.
 
     Empty for a test that has not used fastecho.
@@ -240,7 +241,7 @@ def section(item: pytest.Item, run: Run | None, shared: Server | None, began: fl
         shared: the server of the session, whose events count from `began` (monotonic seconds).
     """
     lines: list[str] = []
-    for name, server in run.servers if run else ():
+    for name, server in state.servers if state else ():
         lines += _of_server(name, server, _events(server), began)
     if shared is not None:
         events = [event for event in _events(shared) if event.time >= began]
@@ -248,11 +249,11 @@ def section(item: pytest.Item, run: Run | None, shared: Server | None, began: fl
             lines += _of_server("fastecho_session_server", shared, events, began)
     if not lines:
         return ""
-    lines.append(f"replay: pytest {shlex.quote(_from_here(item))} --fastecho-seed={base_seed(item.config)}")
+    lines.append(f"replay: pytest {shlex.quote(_node_id_from_cwd(item))} --fastecho-seed={base_seed(item.config)}")
     return "\n".join(lines)
 
 
-def _from_here(item: pytest.Item) -> str:
+def _node_id_from_cwd(item: pytest.Item) -> str:
     """The node id as pytest wants it in the folder where it was started: its own ids begin at the root folder."""
     path, colons, rest = node_id(item).partition("::")
     config = item.config

@@ -49,15 +49,15 @@ cdef class ReplyMode:
 
 cdef class RecordingSession(EchoSession):
     cdef Record record
-    cdef object log                 # the ConnectionLog: notified of secured, peer_closed, failed, closed
+    cdef object log                 # the ConnectionLog: notified of secured, client_closed, failed, closed
     cdef ReplyMode reply_mode
     cdef list early                 # calls of a test before connection_made; None afterwards
     cdef list stash                 # read in spite of a pause
     cdef bytes greeting             # as of the accept
-    cdef bint held                  # a test has paused reading
+    cdef bint paused                # a test has paused reading
     cdef bint half                  # a test has had the FIN sent: reads on without a time-out
 
     cdef int answer(self, const unsigned char* data, Py_ssize_t size) except -1
     cdef int push(self, bytes data) except -1
     cdef int begin_open(self) except -1
-    cdef int unhold(self) except -1
+    cdef int resume_paused(self) except -1

@@ -115,7 +115,7 @@ cdef class RecordingSession(EchoSession):
         cdef uint64_t before = self.sent
         if self.early is not None and self.state == OPEN:
             self.begin_open()
-        if self.held:                   # paused in connection_made: uvloop reads once more before the pause takes effect
+        if self.paused:                 # paused in connection_made: uvloop reads once more before the pause takes effect
             self.stash.append(buffer.data[:size])
             return self.pause_reading()
         self.record.add(IN, buffer.data, size)
@@ -140,8 +140,8 @@ cdef class RecordingSession(EchoSession):
             self.context.counters.bytes_discarded += size - to_answer
             return self.end_session(END_TERMINATOR)
         if size == self.context.buffer_size and not self.queued:
-            return self.yield_share()
-        self.full = 0
+            return self.yield_after_full_reads()
+        self.full_reads = 0
         return 0
 
     cdef int push(self, bytes data) except -1:
@@ -188,25 +188,25 @@ cdef class RecordingSession(EchoSession):
 
     def eof_received(self):
         EchoSession.eof_received(self)
-        self.log.peer_closed()
+        self.log.client_closed()
 
     def connection_lost(self, exception):
         EchoSession.connection_lost(self, exception)
         self.log.closed(self.cause())
         self.log = None
 
-    cdef int unhold(self) except -1:
+    cdef int resume_paused(self) except -1:
         """Process what was read in spite of the pause, from the ready buffer, as if it were read now."""
         cdef bytes data
-        self.held = False
-        while self.stash and not self.held:
+        self.paused = False
+        while self.stash and not self.paused:
             data = self.stash.pop(0)
             memcpy(self.context.ready[0].data, <const char*>data, len(data))
             self.process(self.context.ready[0], len(data))
         return self.resume_reading() if self.transport is not None else 0
 
     cdef int resume_reading(self) except -1:
-        return 0 if self.held else EchoSession.resume_reading(self)
+        return 0 if self.paused else EchoSession.resume_reading(self)
 
     cdef int sweep_closing(self, double now, Py_ssize_t unacknowledged) except -1:
         return 0 if self.half and self.state == LINGERING else EchoSession.sweep_closing(self, now, unacknowledged)
@@ -238,13 +238,13 @@ cdef class Steering:
     def pause(self):
         if self.later(self.pause):
             return
-        if not self.session.held and self.session.state != CLOSING:
-            self.session.held = True
+        if not self.session.paused and self.session.state != CLOSING:
+            self.session.paused = True
             EchoSession.pause_reading(self.session)
 
     def resume(self):
-        if not self.later(self.resume) and self.session.held:
-            self.session.unhold()
+        if not self.later(self.resume) and self.session.paused:
+            self.session.resume_paused()
 
     def reset(self):
         if self.session.transport is None:
@@ -273,11 +273,11 @@ cdef class Steering:
             return self.session.log is None or self.session.registry.tls
         if self.session.transport.get_write_buffer_size() if self.local else self.session.unacknowledged():
             return False
-        return self.session.held or fe_readable(self.session.descriptor()) == 0
+        return self.session.paused or fe_readable(self.session.descriptor()) == 0
 
     def reads(self):
         """Whether bytes and FIN of the client are read as they arrive."""
-        return not (self.session.held or self.session.queued)
+        return not (self.session.paused or self.session.queued)
 
 
 cdef class ReplyMode:

@@ -160,7 +160,7 @@ def sweep(
     if offsets is not None:
         offsets = _checked_offsets(offsets)
     with echo_server(**options) as server:
-        server._fixture.check_faults([make(0)])  # whether it suits the server is said before the clean run
+        server._fixture.validate_faults([make(0)])  # whether it suits the server is said before the clean run
         clean = _Run(dialogue, server)
         if clean.outlasts(timeout):
             raise CleanRunError(f"the dialogue hangs without any fault: not back within {timeout:g} s")

@@ -371,7 +371,7 @@ class Server(Connections, OnlyWith):
             try:
                 self._armed = self._started.arm_all(self._options.faults)
             except BaseException:
-                self._started.stop(self.teardown_timeout, excused=True)
+                self._started.stop(self.teardown_timeout, test_failed=True)
                 raise
         return self
 
@@ -561,7 +561,7 @@ class Server(Connections, OnlyWith):
         Args:
             must_fire: `check_fired` raises if it takes effect on no connection. Default True.
         """
-        if len(self._serving().check_faults((fault,))) != 1:
+        if len(self._serving().validate_faults((fault,))) != 1:
             raise ConfigError("fault", fault, "must be one fault")
         (armed,) = self._fixture.arm_all((fault,))
         if must_fire:

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
     from ._async import AsyncServer
     from ._certificates import Certificates
-    from ._plugin_run import Run
+    from ._plugin_run import TestState
     from ._sync import Server
 
 _BEGAN = pytest.StashKey[float]()
-_RUN = pytest.StashKey["Run"]()
+_STATE = pytest.StashKey["TestState"]()
 _SESSION_SERVER = pytest.StashKey["Server"]()
 SECTION = "fastecho"
 _OF_PYFAKEFS = frozenset({"fs", "fs_class", "fs_module", "fs_session"})
@@ -33,7 +33,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--fastecho-seed",
         type=int,
         metavar="N",
-        help="base seed of the faults; a test's own comes from it and the node id (default: ini fastecho_seed)",
+        help="base seed for faults; each test derives its own from this and its node id "
+        "(default: ini option fastecho_seed)",
     )
     group.addoption(
         "--fastecho-trace", action="store_true", help="show what happened on the connections of passing tests too"
@@ -48,15 +49,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
-        "fastecho(family, tls, faults, seed, expect_connections, leak, must_fire, ...): how the fastecho_server of "
-        "this test is; takes every option of fastecho.testing.echo_server too.",
+        "fastecho(family, tls, faults, seed, expect_connections, leak, must_fire, ...): configure the fastecho_server "
+        "of this test; also takes every option of fastecho.testing.echo_server.",
     )
 
 
 @pytest.fixture
 def fastecho_server(request: pytest.FixtureRequest) -> Iterator[Server]:
     """A server for this test alone, as its @pytest.mark.fastecho(...) says; a plain echo without one."""
-    with _run(request.node).marked_server() as server:
+    with _state(request.node).marked_server() as server:
         yield server
 
 
@@ -66,14 +67,14 @@ def fastecho_async_server(request: pytest.FixtureRequest) -> Iterator[AsyncServe
     if _is_of_trio(request):
         why = "fastecho_async_server is for asyncio, not trio: use fastecho_server"
         raise pytest.fail.Exception(why, pytrace=False)
-    with _run(request.node).marked_async_server() as server:
+    with _state(request.node).marked_async_server() as server:
         yield server
 
 
 @pytest.fixture
 def fastecho_server_factory(request: pytest.FixtureRequest) -> Iterator[Callable[..., Server]]:
     """A function that starts a server, with the options of fastecho.testing.echo_server. All end with the test."""
-    with _run(request.node).factory() as make:
+    with _state(request.node).factory() as make:
         yield make
 
 
@@ -102,13 +103,13 @@ def fastecho_tls() -> Certificates:
         return certificates()
 
 
-def _run(item: pytest.Item) -> Run:
+def _state(item: pytest.Item) -> TestState:
     """The state of this run of the test; made by the first fixture that it uses."""
-    if _RUN not in item.stash:
-        from ._plugin_run import Run
+    if _STATE not in item.stash:
+        from ._plugin_run import TestState
 
-        item.stash[_RUN] = Run(item)
-    return item.stash[_RUN]
+        item.stash[_STATE] = TestState(item)
+    return item.stash[_STATE]
 
 
 def _is_of_trio(request: pytest.FixtureRequest) -> bool:
@@ -121,8 +122,8 @@ def _is_of_trio(request: pytest.FixtureRequest) -> bool:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    if _RUN in item.stash:  # of an attempt before: some plugins run a test again without a report of the first
-        del item.stash[_RUN]
+    if _STATE in item.stash:  # of an attempt before: some plugins run a test again without a report of the first
+        del item.stash[_STATE]
     # The clock of the events is _net.kernel.monotonic. Read it under a name that freezegun leaves alone and that needs
     # no import.
     item.stash[_BEGAN] = time.clock_gettime(time.CLOCK_MONOTONIC)
@@ -137,12 +138,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, None]:
     """What the marker promises is checked here, and not in the fixture's end, so that the test itself fails."""
     outcome = yield
-    run = item.stash.get(_RUN, None)
+    state = item.stash.get(_STATE, None)
     # A TestCase keeps its failure to itself until the report is made.
     if outcome.excinfo is not None or getattr(item, "_excinfo", None):
         return
-    failure = run.failure() if run is not None else None
-    if run is None and any(marker.name == "fastecho" for marker in item.own_markers):
+    failure = state.failure() if state is not None else None
+    if state is None and any(marker.name == "fastecho" for marker in item.own_markers):
         failure = _failed("@pytest.mark.fastecho without effect: the test uses no fixture that starts a server")
     shared = item.config.stash.get(_SESSION_SERVER, None)
     if failure is None and shared is not None and (texts := shared.take_failures()):
@@ -165,18 +166,18 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> 
         text = _section(item)
         if text:
             report.sections.append((SECTION, text))
-    if report.when == "teardown" and _RUN in item.stash:
-        del item.stash[_RUN]  # items live as long as the session, and a run holds recordings
+    if report.when == "teardown" and _STATE in item.stash:
+        del item.stash[_STATE]  # items live as long as the session, and the state holds recordings
 
 
 def _section(item: pytest.Item) -> str:
-    run = item.stash.get(_RUN, None)
+    state = item.stash.get(_STATE, None)
     shared = item.config.stash.get(_SESSION_SERVER, None)
-    if run is None and shared is None:
+    if state is None and shared is None:
         return ""
     from ._plugin_run import section
 
-    return section(item, run, shared, item.stash.get(_BEGAN, 0.0))
+    return section(item, state, shared, item.stash.get(_BEGAN, 0.0))
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:

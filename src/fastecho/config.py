@@ -21,8 +21,10 @@ from ._options.types import Choice, Flag, Integer, OptionType, Seconds, Size, Te
 from .errors import ConfigError
 from .faults import Fault, format_faults, parse_faults, validate_faults
 
-__all__ = ["GROUPS", "Option", "ServerConfig", "check_transport", "options"]
+__all__ = ["GROUPS", "VARIABLE_PREFIX", "Option", "ServerConfig", "check_transport", "options"]
 
+VARIABLE_PREFIX: Final = "FASTECHO"
+"""Of the environment variables: `FASTECHO_PORT`."""
 # The order in which help shows them.
 GROUPS: Final = ("Listening", "Echo", "Workers", "Limits and time-outs", "Buffers", "TLS", "Faults", "Logging")
 
@@ -215,7 +217,7 @@ class Option:
     @property
     def variable(self) -> str:
         """Its name in the environment, such as `FASTECHO_BUFFER_SIZE`."""
-        return "FASTECHO_" + self.name.upper()
+        return f"{VARIABLE_PREFIX}_{self.name.upper()}"
 
     def parse(self, text: str) -> Any:
         """The value of `text`. Raises ConfigError."""

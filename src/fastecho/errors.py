@@ -5,6 +5,7 @@ error is also the built-in exception that a caller expects (`ValueError`, `OSErr
 knowledge of fastecho can catch it.
 """
 
+import errno
 from typing import Final
 
 __all__ = [
@@ -45,6 +46,9 @@ EX_PERMISSION: Final = 77
 EX_CONFIG: Final = 78
 # And the number of the signal that ended the process: 130 for SIGINT, 143 for SIGTERM.
 EX_SIGNAL: Final = 128
+
+# errno when this process or machine has run out of something, which is no bug and no fault of the other side.
+SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 
 _LONGEST_VALUE = 80
 

@@ -25,7 +25,7 @@ from .stats import Stats
 
 __all__ = ["ConnectionHandler", "EchoServer"]
 
-log = logging.getLogger("fastecho")
+_log = logging.getLogger("fastecho")
 
 _HANDSHAKES = 0.05  # seconds for pending handshakes when the listeners close
 _RESET_SECONDS = 1.0  # for the loop to report the end of connections that were reset
@@ -115,11 +115,11 @@ class EchoServer:
             raise RuntimeError("the server was started before")
         wanted = self.config.max_connections
         if self._sockets is None and wanted is not None and (shortage := describe_shortage(wanted)):
-            log.warning(shortage)
+            _log.warning(shortage)
         acceptor = self.prepare(asyncio.get_running_loop(), server_context(self.config))
         assert self._sockets is not None
         await acceptor.add(self._sockets)
-        log.log(self._level, "serving on %s", ", ".join(self._addresses))
+        _log.log(self._level, "serving on %s", ", ".join(self._addresses))
 
     def prepare(self, loop: asyncio.AbstractEventLoop, context: ssl.SSLContext | None) -> Acceptor:
         """Do everything that `start` does except accepting: bind, unless sockets were given, and make the acceptor.
@@ -151,7 +151,8 @@ class EchoServer:
 
             handler = ConfiguredFaults(sessions, context, self._sockets)
         limited = handler is not None or self.config.max_connections is not None
-        # The sweep ends a TLS close after 2 s of silence; the loop's own clock would end one that still flushes.
+        # The sweep ends a TLS shutdown after 2 s without progress. This time-out must be longer: it also runs while
+        # bytes are still being flushed.
         acceptor = self._acceptor = Acceptor(
             loop,
             sessions.new_session,
@@ -207,7 +208,7 @@ class EchoServer:
         if self._sweep_timer is not None and self._sessions is not None:
             self._sweep_timer.cancel()
             self._sessions.close()
-        log.log(self._level, "closed")
+        _log.log(self._level, "closed")
         self._closed.set()
 
     async def serve_forever(self) -> None:
@@ -341,7 +342,7 @@ class EchoServer:
         """Log once that clients wait because descriptors are short: no other line would say why."""
         if not self._warned_of_limit and self._limit != self.config.max_connections:
             self._warned_of_limit = True
-            log.warning(
+            _log.warning(
                 "%d connections are open, the most that the limit of open files (%d) allows: further clients wait",
                 self._limit, descriptor_limit(),
             )  # fmt: skip

@@ -13,7 +13,7 @@ from fastecho.bench._hdr import Histogram
 from fastecho.bench.html import page
 from fastecho.bench.measure import Report, Server
 from fastecho.bench.merge import merge_results
-from fastecho.bench.progress import Live
+from fastecho.bench.progress import ProgressDisplay
 from fastecho.bench.result import percentiles_of, seconds_or_nan
 from fastecho.bench.slo import Slo
 from fastecho.bench.svg import latency_axis, log_axis, nice_axis
@@ -91,7 +91,7 @@ def test_a_run_without_echoes_shows_a_dash():
     assert "0 ns" not in html
     assert "nan" not in html.lower().replace("nanosecond", "")
     assert "<b>-</b><span>p99</span>" in html
-    live = Live("t", 10.0)
+    live = ProgressDisplay("t", 10.0)
     live(SILENT)
     console = Console(width=100, file=io.StringIO())
     console.print(live.drawing())
@@ -99,7 +99,7 @@ def test_a_run_without_echoes_shows_a_dash():
 
 
 def test_an_interval_without_echoes_shows_a_dash_on_the_live_line(capsys):
-    Live("t", 10.0)(SILENT)
+    ProgressDisplay("t", 10.0)(SILENT)
     assert "p50 -  p99 -" in capsys.readouterr().err
 
 

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from fastecho._workers.signals import SUPERVISOR_SIGNALS, UNUSED_SIGNALS, SignalPipe, held_back, reset_in_child
+from fastecho._workers.signals import SUPERVISOR_SIGNALS, UNUSED_SIGNALS, SignalPipe, reset_in_child, signals_blocked
 from patience import DEADLINE
 
 
@@ -72,7 +72,7 @@ def test_a_child_ignores_the_signals_of_its_parent(number: signal.Signals) -> No
     pipe.open()
     ready, theirs = os.pipe()
     try:
-        with held_back():
+        with signals_blocked():
             child = os.fork()
             if child == 0:
                 reset_in_child()

@@ -1,4 +1,4 @@
-"""Worker slots: their states, and when a process counts as silent."""
+"""Worker slots: when one serves, and when a process counts as silent."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from fastecho._workers.channel import Channel
 from fastecho._workers.restarts import RestartPolicy
-from fastecho._workers.slots import SlotState, WorkerProcess, WorkerSlot
+from fastecho._workers.slots import WorkerProcess, WorkerSlot
 
 
 @pytest.fixture
@@ -46,16 +46,14 @@ def test_silence_counts_from_the_start_the_heartbeat_or_the_watch(
     assert watched.silent_at(since=90.0, start_timeout=30.0, heartbeat_timeout=5.0) == expected
 
 
-def test_the_states_of_a_worker_slot_follow_from_its_processes(process: Any) -> None:
+def test_a_worker_slot_serves_while_its_current_process_is_ready(process: Any) -> None:
     slot = WorkerSlot(0, [])
-    assert slot.state is SlotState.WAITING
+    assert not slot.is_serving
     slot.current = process(slot)
-    assert slot.state is SlotState.STARTING
     assert not slot.is_serving
     slot.current.ready_at = 1.0
-    assert slot.state is SlotState.SERVING
+    assert slot.is_serving
     slot.successor = process(slot)
-    assert slot.state is SlotState.REPLACING
     assert slot.is_serving
 
 

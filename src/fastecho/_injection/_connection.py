@@ -42,7 +42,7 @@ class Connection:
 
     Attributes:
         state: see the diagram.
-        opened: it has been OPEN, and not ended at once: answers are due.
+        opened: the session has reached OPEN without a fault that ended it there, so answers are sent.
         end: "reset", "close", "half_close" or "stall" once an end is decided; before, "".
         cause: of the end, one of `Stats.ends`; or "".
         timer: the one that the state waits for, or None.

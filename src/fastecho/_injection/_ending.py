@@ -17,7 +17,7 @@ from ._output import Output
 
 __all__ = ["Ending"]
 
-log = logging.getLogger("fastecho.session")
+_log = logging.getLogger("fastecho.session")
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.0002, 0.005  # seconds between two checks of SIOCOUTQ
 _STILL_SENDING = 0.25  # seconds at most that a reset waits for a client to stop sending
@@ -145,7 +145,7 @@ class Ending:
 
     def connection_lost(self, error: OSError) -> None:
         """A read or a write has failed: the client has reset the connection, or the network has."""
-        log.debug("a faulty session lost its connection: %s", error)
+        _log.debug("a faulty session lost its connection: %s", error)
         cause = self._connection.cause
         self.close_now(cause if cause not in ("", "eof") else "reset")
 
@@ -154,5 +154,5 @@ class Ending:
             return
         self._release(cause)
         close()
-        log.debug("a faulty session ended: %s", cause)
+        _log.debug("a faulty session ended: %s", cause)
         self._connection.observer.closed(cause)

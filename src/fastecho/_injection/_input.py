@@ -2,8 +2,8 @@
 
     readable ─► recv ─► triggers and terminator ─► reply ─► Output
 
-No readiness of a descriptor is trusted to be reported again: after an error libuv no longer watches the descriptor. So
-the input reads until nothing is left, or asks for another turn of the loop.
+Do not rely on a second readiness event: after an error libuv no longer watches the descriptor. So the input reads until
+recv would block, or schedules another read in the next turn.
 """
 
 from __future__ import annotations
@@ -175,8 +175,7 @@ class Input:
         try:
             answer = data if self._reply is None or not data else bytes(self._reply(data))
         except BaseException as error:  # of a test's function, which may be pytest.fail()
-            if (failed := getattr(self._connection.observer, "failed", None)) is not None:
-                failed(error)
+            self._connection.observer.failed(error)
             self._owner.reset("error")
             return False
         if not self._is_open():

@@ -122,7 +122,8 @@ class _Latency:
 
 
 class _Bucket:
-    """A token bucket: it holds `burst` bytes and begins full. With `whole`, only a piece larger than it is cut."""
+    """A token bucket: it holds `burst` bytes and begins full. With `whole`, a piece is cut only if it is larger than
+    `burst`."""
 
     def __init__(self, chosen: Chosen, whole: bool) -> None:
         self._rate: float = chosen.fault.get("bytes_per_s")

@@ -355,7 +355,3 @@ class FaultySession(PythonSession):
     def blocked(self) -> bool:
         """Whether the kernel takes no more bytes, since the client does not read."""
         return self._output.blocked
-
-    def fileno(self) -> int:
-        """The descriptor; -1 after the end."""
-        return self._socket.fd

@@ -21,7 +21,7 @@ from ..errors import EX_FAILURE
 from . import worker as _worker
 from .channel import Channel
 from .platform import open_pidfd
-from .signals import held_back
+from .signals import signals_blocked
 from .slots import WorkerProcess, WorkerSlot
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class WorkerProcesses:
         parent = os.getpid()
         _flush_streams()
         try:
-            with held_back():
+            with signals_blocked():
                 pid = os.fork()
                 if pid == 0:
                     try:

@@ -116,7 +116,7 @@ def reset_inherited() -> None:
 
 
 @contextlib.contextmanager
-def held_back() -> Iterator[None]:
+def signals_blocked() -> Iterator[None]:
     """Block the signals that must not reach a child between its fork and its `reset_in_child`.
 
     Until then the child has its parent's wake-up descriptor, and would report its signals to the parent.

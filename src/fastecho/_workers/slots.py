@@ -17,7 +17,6 @@ no longer the one of its slot is retiring: it serves its sessions to their end a
 from __future__ import annotations
 
 import dataclasses
-import enum
 import socket
 from typing import TYPE_CHECKING
 
@@ -26,13 +25,6 @@ from .restarts import RestartPolicy
 
 if TYPE_CHECKING:
     from .._counters import Counters
-
-
-class SlotState(enum.Enum):
-    STARTING = enum.auto()
-    SERVING = enum.auto()
-    REPLACING = enum.auto()
-    WAITING = enum.auto()
 
 
 @dataclasses.dataclass(eq=False, slots=True)
@@ -87,14 +79,6 @@ class WorkerSlot:
     restart_at: float | None = None
     delay: float = 0.0
     """Seconds before the next restart, without jitter."""
-
-    @property
-    def state(self) -> SlotState:
-        if self.current is None:
-            return SlotState.WAITING
-        if self.successor is not None:
-            return SlotState.REPLACING
-        return SlotState.STARTING if self.current.ready_at is None else SlotState.SERVING
 
     @property
     def is_serving(self) -> bool:

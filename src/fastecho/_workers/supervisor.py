@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from .._net.limits import describe_shortage, raised_descriptor_limit
 from .._net.listeners import bind, drop_syns
-from ..errors import EX_FAILURE, EX_OK, CrashLoopError, WorkerStartError
+from ..errors import EX_FAILURE, EX_OK, EX_SIGNAL, CrashLoopError, WorkerStartError
 from . import announce
 from .channel import LEAVING, READY, RETIRE, STOP, parse_failed
 from .logs import own_logging
@@ -129,7 +129,7 @@ class Supervisor:
             while (self._processes.processes or not self._stopping) and not self._exit_now:
                 self._turn()
                 if self._killed_by is not None:
-                    return self._killed_by + 128
+                    return EX_SIGNAL + self._killed_by
             _log.info("stopped")
             return self._exit_code
         finally:

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Iterator, Sequence
 
 from ..errors import EX_CANNOT_CONNECT, EX_FAILURE
-from ._errors import SHORTAGES, LoadError
+from ._errors import CLIENT_SHORTAGES, LoadError
 from ._tls import reason_of
 from .target import Address, Target
 
@@ -16,7 +16,7 @@ Tried = list[tuple[Address, OSError]]
 
 
 @contextlib.contextmanager
-def signals_held() -> Iterator[None]:
+def signals_blocked() -> Iterator[None]:
     """Deliver signals when this block ends.
 
     The handler of Ctrl-C raises an exception wherever it interrupts. Inside a constructor, that would leave an open
@@ -33,7 +33,7 @@ def connect(address: Address, timeout: float) -> socket.socket:
     """Raises OSError."""
     sock = None
     try:
-        with signals_held():
+        with signals_blocked():
             sock = socket.socket(address.family, socket.SOCK_STREAM)
         sock.settimeout(timeout)
         sock.connect(address.host if address.family == socket.AF_UNIX else (address.host, address.port))
@@ -69,7 +69,7 @@ def cannot_connect(target: Target, tried: Tried) -> LoadError:
     reasons = [reason_of(error) for _, error in tried]
     if [address.host for address, _ in tried] != [target.host]:
         reasons = [f"{address}: {why}" for (address, _), why in zip(tried, reasons, strict=True)]
-    short = any(error.errno in SHORTAGES for _, error in tried)
+    short = any(error.errno in CLIENT_SHORTAGES for _, error in tried)
     return LoadError(f"cannot connect to {target}: {'; '.join(reasons)}", EX_FAILURE if short else EX_CANNOT_CONNECT)
 
 

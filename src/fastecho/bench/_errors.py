@@ -4,7 +4,7 @@ import errno
 import os
 from typing import Final, NamedTuple
 
-from ..errors import EX_FAILURE, FastechoError
+from ..errors import EX_FAILURE, SHORTAGES, FastechoError
 
 ERROR_KINDS: Final = ("connect", "reset", "short", "corrupt", "excess", "timeout")
 
@@ -16,10 +16,8 @@ _SERVICES: Final = (
     (b"\x15\x03", "the target speaks TLS: use tls://"),
     (b"\x16\x03", "the target speaks TLS: use tls://"),
 )
-# The client has run out of them; the server is not to blame.
-SHORTAGES: Final = frozenset(
-    {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL, errno.EADDRINUSE}
-)
+# The client has run out of them, ports included; the server is not to blame.
+CLIENT_SHORTAGES: Final = SHORTAGES | {errno.EADDRNOTAVAIL, errno.EADDRINUSE}
 
 
 class LoadError(FastechoError):

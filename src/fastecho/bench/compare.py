@@ -3,10 +3,11 @@
 Every run gives one value a metric, from its whole histogram. The noise between runs is judged by the runs themselves,
 so several of each side are needed. Intervals come from ranks (see `intervals`) of the logarithms; their confidence is
 divided among the metrics (Bonferroni), so that all of them hold together. A metric differs when its interval excludes
-no change *and* the change is at least the threshold: B is 1 + threshold times A, or A that many times B.
+no change, and the change counts. The change counts only if the ratio of the larger to the smaller value is at least
+1 + threshold.
 
-A difference beyond any noise counts without an interval, and so with fewer runs than an interval needs: the ranges of
-the two sides lie apart by the factor that each metric names, or by its square root where there are three runs of each.
+Without an interval a metric also differs if the ranges of A and B do not overlap and the gap between them is at least
+`Metric.beyond_noise`, or its square root with three or more runs of each.
 The rate and the median latency range over the fifths of each run, so that the variation within a run counts as noise.
 """
 
@@ -31,11 +32,12 @@ _GROUPS: Final = 3
 Estimate = Callable[[Sequence[float], Sequence[float], float], Interval]
 
 
-def compare(before: Sequence[Run], after: Sequence[Run], threshold: float, notes: Sequence[str] = ()) -> Verdict:
-    """B (`after`) against A (`before`), made at any time: the runs of each side are taken as independent."""
-    a, b = ([run for run in side if run[0].echoes] for side in (before, after))
-    verdict = _judge(a, b, threshold, CONFIDENCE, unpaired, "unpaired runs, Mann-Whitney intervals of log ratios")
-    return _completed(verdict, before, after, notes)
+def compare(a: Sequence[Run], b: Sequence[Run], threshold: float, notes: Sequence[str] = ()) -> Verdict:
+    """B against A, made at any time: the runs of each side are taken as independent."""
+    good_a, good_b = ([run for run in side if run[0].echoes] for side in (a, b))
+    method = "unpaired runs, Mann-Whitney intervals of log ratios"
+    verdict = _judge(good_a, good_b, threshold, CONFIDENCE, unpaired, method)
+    return _completed(verdict, a, b, notes)
 
 
 def compare_turns(turns: Sequence[Turn], threshold: float, notes: Sequence[str] = ()) -> Verdict:
@@ -47,12 +49,12 @@ def compare_turns(turns: Sequence[Turn], threshold: float, notes: Sequence[str] 
     return _completed(verdict, [turn.a for turn in turns], [turn.b for turn in turns], notes)
 
 
-def _completed(verdict: Verdict, before: Sequence[Run], after: Sequence[Run], notes: Sequence[str]) -> Verdict:
+def _completed(verdict: Verdict, a: Sequence[Run], b: Sequence[Run], notes: Sequence[str]) -> Verdict:
     return dataclasses.replace(
         verdict,
-        failures_before=tuple(_failures(before)),
-        failures=tuple(_failures(after)),
-        notes=(*notes, *_limits("A", before), *_limits("B", after)),
+        failures_a=tuple(_failures(a)),
+        failures_b=tuple(_failures(b)),
+        notes=(*notes, *_limits("A", a), *_limits("B", b)),
     )
 
 

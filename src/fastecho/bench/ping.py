@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 
-from ._connect import cannot_connect, connect_first, signals_held
+from ._connect import cannot_connect, connect_first, signals_blocked
 from ._errors import LoadError, tls_hint, wrong_bytes
 from ._tls import client_context, no_handshake, reason_of
 from .target import Address, Target
@@ -72,7 +72,7 @@ class Pinger:
             if not self.target.unix:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self.context is not None:
-                with signals_held():
+                with signals_blocked():
                     sock = self.context.wrap_socket(
                         sock, server_hostname=self.target.host, do_handshake_on_connect=False
                     )

@@ -24,7 +24,7 @@ def spark(values: list[float], width: int = _SPARK_WIDTH) -> str:
     return "".join(_SPARKS[min(7, int(value / most * 7.999))] for value in values)
 
 
-class Live:
+class ProgressDisplay:
     """Takes the samples of a run; `seconds` is what the measured window will last."""
 
     def __init__(self, target: str, seconds: float, *, quiet: bool = False) -> None:
@@ -34,34 +34,34 @@ class Live:
         self.sample: Sample | None = None
         self._said = 0.0
         self._since: tuple[int, float] = (0, 0.0)
-        self._panel: Any = None
+        self._live: Any = None  # rich.live.Live on a terminal
 
-    def __enter__(self) -> "Live":
+    def __enter__(self) -> "ProgressDisplay":
         if self.terminal:
             from rich.console import Console
-            from rich.live import Live as Panel
+            from rich.live import Live
 
             # At the pace of the samples: drawing takes CPU from the client's core.
-            self._panel = Panel(self.drawing(), console=Console(stderr=True), auto_refresh=False, transient=True)
-            self._panel.__enter__()
+            self._live = Live(self.drawing(), console=Console(stderr=True), auto_refresh=False, transient=True)
+            self._live.__enter__()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if self._panel is not None:
-            self._panel.__exit__(kind, error, at)
+        if self._live is not None:
+            self._live.__exit__(kind, error, at)
 
     def __call__(self, sample: Sample) -> None:
         self.sample = sample
         self.rates.append(sample.rate)
-        if self._panel is not None:
-            self._panel.update(self.drawing(), refresh=True)
+        if self._live is not None:
+            self._live.update(self.drawing(), refresh=True)
         elif not self.quiet:
             self._line(sample)
 
     def say(self, line: str) -> None:
         """A separate line above the panel."""
-        if self._panel is not None:
-            self._panel.console.print(line, highlight=False)
+        if self._live is not None:
+            self._live.console.print(line, highlight=False)
         else:
             self._print(line)
 

@@ -16,16 +16,16 @@ from .units import duration
 Measure = Callable[[LoadSpec], tuple[LoadResult, Server | None]]
 Say = Callable[[str], None]
 
-_CEILINGS = 3
-_ABOVE_CEILING = 1.25
-_LOWEST = 1 / 1000
+_CEILINGS = 3  # closed loops; the fastest is the ceiling
+_ABOVE_CEILING = 1.25  # times the ceiling: the highest rate that the estimate considers
+_LOWEST = 1 / 1000  # times the ceiling: the lowest
 _FEWEST_PROBES, _MOST_PROBES = 12, 50
-_NARROW = 1.04
-_ABOVE_LIMIT = 1.1
-_SURE = 0.05
-_FULL_RUNS = 2
-_STEPS_DOWN = (0.0, 0.02, 0.04, 0.08, 0.16, 0.32)
-_KEPT = 0.99
+_NARROW = 1.04  # the limit is known well enough when the ends of its range differ by this factor
+_ABOVE_LIMIT = 1.1  # times the upper end of that range: the rate of the probe that must fail
+_SURE = 0.05  # the chance that the limit lies below the range, and that it lies above it
+_FULL_RUNS = 2  # at each rate, until one holds
+_STEPS_DOWN = (0.0, 0.02, 0.04, 0.08, 0.16, 0.32)  # each relative to the rate before
+_KEPT = 0.99  # of the rate asked for must come back
 
 
 def holds(result: LoadResult, slo: Slo) -> bool:

@@ -40,7 +40,8 @@ class Verdict:
         runs: how many of A and of B.
         runs_needed: how many of each the intervals need.
         confidence: that all intervals hold together.
-        failures: what went wrong in the runs of B, which is worse then; `failures_before` are those of A.
+        failures_a: what went wrong in the runs of A.
+        failures_b: what went wrong in the runs of B, which is worse then.
         notes: what a reader has to know before the verdict.
     """
 
@@ -50,8 +51,8 @@ class Verdict:
     threshold: float
     confidence: float
     method: str
-    failures_before: tuple[str, ...] = ()
-    failures: tuple[str, ...] = ()
+    failures_a: tuple[str, ...] = ()
+    failures_b: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     def _with(self, verdict: str) -> list[Difference]:
@@ -64,7 +65,7 @@ class Verdict:
     @property
     def outcome(self) -> str:
         """`worse`, `better`, `mixed`, `same`, `unclear` (all metrics are), or `not enough runs`."""
-        worse, better = bool(self._with("worse") or self.failures), bool(self._with("better"))
+        worse, better = bool(self._with("worse") or self.failures_b), bool(self._with("better"))
         if worse or better:
             return "mixed" if worse and better else "worse" if worse else "better"
         if not self.enough_runs:
@@ -78,7 +79,7 @@ class Verdict:
 
     @property
     def summary(self) -> str:
-        worse = ", ".join([*map(str, self._with("worse")), *self.failures])
+        worse = ", ".join([*map(str, self._with("worse")), *self.failures_b])
         better = ", ".join(map(str, self._with("better")))
         if self.outcome == "mixed":
             return f"mixed: B is worse ({worse}) and better ({better})"
@@ -103,7 +104,7 @@ class Verdict:
             yield f"{line}{each.verdict}"
         if self.differences and not self.enough_runs:
             yield "Too few runs for intervals: only a difference beyond any noise between runs is called one."
-        for side, failures in (("A", self.failures_before), ("B", self.failures)):
+        for side, failures in (("A", self.failures_a), ("B", self.failures_b)):
             yield from (f"{side} had {failure}" for failure in failures)
         yield from (f"note: {note}" for note in self.notes)
         yield f"verdict: {self.summary}"
@@ -118,7 +119,7 @@ class Verdict:
             "method": self.method,
             "runs": {"a": self.runs[0], "b": self.runs[1], "needed": self.runs_needed},
             "metrics": [dataclasses.asdict(each) for each in self.differences],
-            "failures": {"a": list(self.failures_before), "b": list(self.failures)},
+            "failures": {"a": list(self.failures_a), "b": list(self.failures_b)},
             "notes": list(self.notes),
         }
 

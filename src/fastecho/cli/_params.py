@@ -32,7 +32,7 @@ class ClickType(_ParamType):
         try:
             return self.type.validate(self.type.parse(value))
         except ValueError as error:
-            raise usage(self.flag, value, str(error)) from None
+            raise usage_error(self.flag, value, str(error)) from None
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         return completions(self.type, incomplete)
@@ -54,14 +54,14 @@ def completions(type: OptionType, incomplete: str) -> list[CompletionItem]:
     return [CompletionItem(incomplete, type="file")] if type.metavar in ("FILE", "PATH") else []
 
 
-def usage(flag: str, value: object, must: str) -> CommandLineError:
+def usage_error(flag: str, value: object, must: str) -> CommandLineError:
     return CommandLineError(f"{flag} {show_value(value)}", must, EX_USAGE)
 
 
 def as_usage(error: ConfigError) -> CommandLineError:
     """A bad value given on the command line, by the name that it has there."""
     flag = {"target": "TARGET", "sources": "--source"}.get(error.option, _flag(error.option))
-    return usage(flag, error.value, error.must)
+    return usage_error(flag, error.value, error.must)
 
 
 def _flag(name: str) -> str:
@@ -74,7 +74,7 @@ def given(name: str) -> bool:
     return source is not None and source is not click.core.ParameterSource.DEFAULT
 
 
-def refuse(name: str, must: str) -> CommandLineError:
+def conflict_error(name: str, must: str) -> CommandLineError:
     """The error of an option that conflicts with another one."""
     value = click.get_current_context().params[name]
     if isinstance(value, bool):
@@ -87,11 +87,11 @@ def refuse(name: str, must: str) -> CommandLineError:
 def check_tls(target: "Target", ca: str | None, insecure: bool) -> None:
     """Raises CommandLineError for an option of TLS that would have no effect."""
     if ca is not None and not target.tls:
-        raise refuse("tls_ca", "needs a tls:// target")
+        raise conflict_error("tls_ca", "needs a tls:// target")
     if insecure and not target.tls:
-        raise refuse("tls_insecure", "needs a tls:// target")
+        raise conflict_error("tls_insecure", "needs a tls:// target")
     if ca is not None and insecure:
-        raise refuse("tls_ca", "must not be given with --tls-insecure, which checks no certificate")
+        raise conflict_error("tls_ca", "must not be given with --tls-insecure, which checks no certificate")
 
 
 def print_version(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:

@@ -19,12 +19,12 @@ STANDARD_OUTPUT = "-"
 def check_outputs(json_path: str | None, report_path: str | None) -> None:
     """Refuse before a run what could not be written after it. Raises CommandLineError, ReportError."""
     from ..bench.measure import check_writable
-    from ._params import usage
+    from ._params import usage_error
 
     if report_path == STANDARD_OUTPUT:
-        raise usage("--report", report_path, "must be a file; only --json can be -, standard output")
+        raise usage_error("--report", report_path, "must be a file; only --json can be -, standard output")
     if report_path is not None and report_path == json_path:
-        raise usage("--report", report_path, "must be another file than that of --json")
+        raise usage_error("--report", report_path, "must be another file than that of --json")
     for path in (json_path, report_path):
         if path is not None and path != STANDARD_OUTPUT:
             check_writable(path)

@@ -12,11 +12,10 @@ from typing import Any, Final
 import click
 from click.core import ParameterSource
 
-from ..config import Option, ServerConfig, options
+from ..config import VARIABLE_PREFIX, Option, ServerConfig, options
 from ..errors import EX_CONFIG, EX_USAGE, ConfigError, FastechoError, show_value
 from ._failure import CommandLineError
 
-VARIABLE_PREFIX: Final = "FASTECHO"
 _PRECEDENCE: Final = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT, ParameterSource.DEFAULT_MAP)
 # Below this similarity a variable belongs to another program (FASTECHO_SERVICE_HOST, of Kubernetes).
 _CLOSE: Final = 0.85

@@ -1,4 +1,4 @@
-"""What the commands that compare have in common: the threshold, the files, the account of the verdict."""
+"""What the commands that compare have in common: the threshold, the files, the report of the verdict."""
 
 import contextlib
 import json
@@ -68,7 +68,7 @@ def check_json_path(json_path: str | None) -> None:
             check_writable(json_path)
 
 
-def account(verdict: "Verdict", json_path: str | None, more: dict[str, Any]) -> int:
+def report_verdict(verdict: "Verdict", json_path: str | None, more: dict[str, Any]) -> int:
     """Print the verdict, write it with `more` as JSON where that is wanted, and return the exit code."""
     from ..bench.measure import write_file
 

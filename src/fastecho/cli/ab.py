@@ -9,8 +9,8 @@ from .._options.types import Integer, Seconds
 from ..bench.ab import ROUND_SECONDS, ROUNDS, WARM_UP_SECONDS
 from ..errors import ConfigError
 from ._interrupts import Interrupts, interrupts
-from ._params import SETTINGS, Command, as_usage, given, help_option, option, refuse, usage
-from ._verdict import account, check_json_path, json_option, threshold_option
+from ._params import SETTINGS, Command, as_usage, conflict_error, given, help_option, option, usage_error
+from ._verdict import check_json_path, json_option, report_verdict, threshold_option
 from .bench import Numbers, check_effects
 from .bench import command as bench
 
@@ -63,12 +63,12 @@ def ab(target_a: str, target_b: str, threshold: float, json_path: str | None, ro
     except ConfigError as error:
         raise as_usage(error) from None
     if given("arrivals") and a.rate is None:
-        raise refuse("arrivals", "needs --rate: a closed loop has no arrivals")
+        raise conflict_error("arrivals", "needs --rate: a closed loop has no arrivals")
     targets = [Target.parse(spec.target) for spec in (a, b)]
     for target in targets:
         check_effects({**options, "target": str(target), "find_max_rate": None}, target)
     if targets[0].tls != targets[1].tls:
-        raise usage("TARGET_B", target_b, "must have TLS when TARGET_A has it, and not otherwise")
+        raise usage_error("TARGET_B", target_b, "must have TLS when TARGET_A has it, and not otherwise")
     with interrupts() as signals:
         turns = _turns(a, b, rounds, signals, quiet=quiet)
     notes = [f"interrupted after {len(turns)} of {rounds} rounds"] if signals.exit_code else []
@@ -77,7 +77,7 @@ def ab(target_a: str, target_b: str, threshold: float, json_path: str | None, ro
         "targets": {"a": a.target, "b": b.target},
         "rounds": [{"b_first": turn.b_first, "a": values(*turn.a), "b": values(*turn.b)} for turn in turns],
     }
-    code = account(compare_turns(turns, threshold, notes), json_path, more)
+    code = report_verdict(compare_turns(turns, threshold, notes), json_path, more)
     return signals.exit_code or code
 
 
@@ -86,7 +86,7 @@ def _turns(a: "LoadSpec", b: "LoadSpec", rounds: int, signals: Interrupts, *, qu
     from ..bench._procfs import server_pids
     from ..bench.ab import take_turns
     from ..bench.measure import measure
-    from ..bench.progress import Live
+    from ..bench.progress import ProgressDisplay
     from ..bench.stop import Interrupted
     from ..bench.target import Target
     from ..bench.units import number
@@ -95,7 +95,7 @@ def _turns(a: "LoadSpec", b: "LoadSpec", rounds: int, signals: Interrupts, *, qu
     pids = {spec.target: server_pids(Target.parse(spec.target)) for spec in (a, b)}
     found: list[Turn] = []
     signals.leave_to_stop()
-    with Live(f"{a.target} and {b.target}", a.duration, quiet=quiet) as live:
+    with ProgressDisplay(f"{a.target} and {b.target}", a.duration, quiet=quiet) as live:
 
         def once(spec: "LoadSpec") -> "Run":
             on_progress = live if live.terminal else None

@@ -22,16 +22,16 @@ from ._params import (
     FilePath,
     as_usage,
     check_tls,
+    conflict_error,
     given,
     help_option,
     option,
-    refuse,
 )
 from ._results import check_outputs, write_outputs
 
 if TYPE_CHECKING:
     from ..bench.measure import Report, Server
-    from ..bench.progress import Live
+    from ..bench.progress import ProgressDisplay
     from ..bench.result import LoadResult
     from ..bench.slo import Slo
     from ..bench.spec import LoadSpec
@@ -219,15 +219,16 @@ def check_effects(options: dict[str, Any], target: "Target") -> None:
     """Raises CommandLineError for an option that would have no effect beside the others."""
     search, threads, cpus = options["find_max_rate"], options["threads"], options["cpus"]
     if search is not None and options["rate"] is not None:
-        raise refuse("rate", "must not be given with --find-max-rate, which finds it")
+        raise conflict_error("rate", "must not be given with --find-max-rate, which finds it")
     if given("arrivals") and search is None and options["rate"] is None:
-        raise refuse("arrivals", "needs --rate or --find-max-rate: a closed loop has no arrivals")
+        raise conflict_error("arrivals", "needs --rate or --find-max-rate: a closed loop has no arrivals")
     if given("workers") and options["target"]:
-        raise refuse("workers", "must not be given with a TARGET: it is for the server that bench starts without one")
+        why = "must not be given with a TARGET: it is for the server that bench starts without one"
+        raise conflict_error("workers", why)
     if target.tls and threads > 1:
-        raise refuse("threads", "must be 1 with a tls:// target: the TLS client has one thread")
+        raise conflict_error("threads", "must be 1 with a tls:// target: the TLS client has one thread")
     if cpus is not None and len(cpus) > threads:
-        raise refuse("cpus", f"must not name more CPUs than there are --threads, {threads}")
+        raise conflict_error("cpus", f"must not name more CPUs than there are --threads, {threads}")
     check_tls(target, options["tls_ca"], options["tls_insecure"])
 
 
@@ -253,17 +254,17 @@ def _run(
 ) -> "tuple[Report, list[str]]":
     """The report, and the lines below it."""
     from ..bench.measure import measure, report_of
-    from ..bench.progress import Live
+    from ..bench.progress import ProgressDisplay
 
     signals.leave_to_stop()
-    with Live(spec.target, spec.duration, quiet=quiet) as live:
+    with ProgressDisplay(spec.target, spec.duration, quiet=quiet) as live:
         if searched:
             return _search(spec, pids, searched, live, signals)
         return report_of(*measure(spec, pids=pids, on_progress=live, stop=signals.stop)), []
 
 
 def _search(
-    spec: "LoadSpec", pids: "tuple[int, ...] | None", slo: "Slo", live: "Live", signals: Interrupts
+    spec: "LoadSpec", pids: "tuple[int, ...] | None", slo: "Slo", live: "ProgressDisplay", signals: Interrupts
 ) -> "tuple[Report, list[str]]":
     import dataclasses
 

@@ -4,6 +4,7 @@ import errno
 import logging
 import os
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from .._workers.logs import log_fatal
 from .._workers.signals import reset_inherited
-from ..errors import EX_FAILURE, EX_OK, EX_USAGE, FastechoError, show_value
+from ..errors import EX_FAILURE, EX_OK, EX_SIGNAL, EX_USAGE, SHORTAGES, FastechoError, show_value
 from ._failure import CommandLineError
 from ._log import begin_log
 
@@ -20,11 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-_INTERRUPTED = 130
 _COMPLETION = "_FASTECHO_COMPLETE"
 _PACKAGE = __name__.partition(".")[0]
-# What the machine has run out of is no bug of ours.
-_SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.ENOSPC, errno.EAGAIN})
+_SHORTAGES = SHORTAGES | {errno.ENOSPC, errno.EAGAIN}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 _say(failure)
             return code if failure is None else code or EX_FAILURE
     except KeyboardInterrupt:
-        return _INTERRUPTED
+        return EX_SIGNAL + signal.SIGINT
 
 
 def _guarded(args: list[str]) -> int:

@@ -6,9 +6,9 @@ from typing import Any
 import click
 
 from ..errors import EX_OK, EX_WRONG_ECHO
-from ._params import SETTINGS, Command, FilePath, help_option, usage
+from ._params import SETTINGS, Command, FilePath, help_option, usage_error
 from ._results import check_outputs, write_outputs
-from ._verdict import account, check_json_path, file_errors_as_usage, json_option, threshold_option
+from ._verdict import check_json_path, file_errors_as_usage, json_option, report_verdict, threshold_option
 
 # No path: the substitute for `--`, which click would drop.
 _SEPARATOR = "\0"
@@ -34,7 +34,7 @@ def merge(files: tuple[str, ...], json_path: str | None, report_path: str | None
     from ..bench.merge import merge_reports, notes
 
     if len(files) < 2:
-        raise usage("merge", " ".join(files), "must name two files at least")
+        raise usage_error("merge", " ".join(files), "must name two files at least")
     with file_errors_as_usage():
         check_outputs(json_path, report_path)
         runs = load_each_once(files)
@@ -67,7 +67,7 @@ def compare(files: tuple[str, ...], threshold: float, json_path: str | None) -> 
     check_same_load(runs)
     a, b = ([(runs[path].result, runs[path].server) for path in side] for side in (before, after))
     more: dict[str, Any] = {"files": {"a": before, "b": after}}
-    return account(judge(a, b, threshold, differing_circumstances(runs)), json_path, more)
+    return report_verdict(judge(a, b, threshold, differing_circumstances(runs)), json_path, more)
 
 
 def _sides(files: tuple[str, ...]) -> tuple[list[str], list[str]]:
@@ -79,4 +79,4 @@ def _sides(files: tuple[str, ...]) -> tuple[list[str], list[str]]:
         if before and after:
             return before, after
     given = " ".join(files).replace(_SEPARATOR, "--")
-    raise usage("compare", given, "must be two files, or the runs of A, then --, then those of B")
+    raise usage_error("compare", given, "must be two files, or the runs of A, then --, then those of B")

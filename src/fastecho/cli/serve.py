@@ -9,12 +9,12 @@ from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from .._options.types import Flag, OptionType
-from ..config import GROUPS, Option, options
+from ..config import GROUPS, VARIABLE_PREFIX, Option, options
 from ..errors import ConfigError, show_value
 from . import COMMANDS
 from ._config_file import read_config_file
 from ._params import EAGER, Command, FilePath, completions, show_help
-from ._sources import VARIABLE_PREFIX, GivenOptions, misspelled_variables
+from ._sources import GivenOptions, misspelled_variables
 
 _ABOUT = """\
 An echo server: it sends back what it receives. A session ends when a read ends

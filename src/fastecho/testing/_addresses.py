@@ -19,7 +19,7 @@ __all__ = ["blackhole_address", "refused_address"]
 _FAMILIES = {"tcp": (socket.AF_INET, "127.0.0.1"), "tcp6": (socket.AF_INET6, "::1")}
 _ANSWER_SECONDS = 1.0
 """A loopback handshake takes microseconds: what is not answered by then is not answered at all."""
-_MOST_SLOTS = 1024
+_MOST_CONNECTIONS = 1024
 
 
 @both_ways
@@ -65,12 +65,13 @@ def _bound(family: str) -> Iterator[socket.socket]:
 
 
 def _fill(listener: socket.socket, stack: ExitStack) -> None:
-    """Take all the places in the queue of `listener`. The connections stay open as long as `stack`.
+    """Fill the accept queue of `listener`. The connections stay open as long as `stack`.
 
-    Linux keeps one place at a backlog of 0. Others keep more: there the first connection that is not answered shows
-    that the queue is full. So it is on Linux without SYN cookies, which answers no client at a backlog of 0.
+    Linux queues one connection at a backlog of 0, other systems more: there, the first connection without an answer
+    shows that the queue is full. Linux without SYN cookies answers none at a backlog of 0, so the first attempt already
+    ends the loop.
     """
-    for _ in range(_MOST_SLOTS):
+    for _ in range(_MOST_CONNECTIONS):
         filler = stack.enter_context(socket.socket(listener.family, socket.SOCK_STREAM))
         filler.setblocking(False)
         error = filler.connect_ex(listener.getsockname())

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from ._connection import ConnectionLog
-from ._difference import difference
+from ._difference import difference, plural
 
 T = TypeVar("T")
 Wanted = int | bytes | Callable[[bytes], object]
@@ -165,7 +165,7 @@ def _limit_hint(logs: Sequence[ConnectionLog]) -> str:
 
 
 def _count(count: int, noun: str) -> str:
-    return f"{count or 'no'} {noun}{'' if count == 1 else 's'}"
+    return f"{count or 'no'} {plural(count, noun)}"
 
 
 def _name(wanted: object) -> str:

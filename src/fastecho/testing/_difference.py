@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 
-__all__ = ["difference"]
+__all__ = ["difference", "plural"]
 
 _ROW = 16
 _ROWS_BEFORE, _ROWS = 1, 4
@@ -70,8 +70,13 @@ def _headline(expected: bytes, got: bytes, at: int, truncated: bool) -> str:
     )
 
 
+def plural(count: int, noun: str) -> str:
+    """The form of `noun` for `count` of them."""
+    return noun if count == 1 else f"{noun}s"
+
+
 def _bytes(count: int) -> str:
-    return f"{count:,} byte{'' if count == 1 else 's'}"
+    return f"{count:,} {plural(count, 'byte')}"
 
 
 def _rows(data: bytes, at: int) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -11,7 +11,7 @@ from ..config import ServerConfig, check_transport, options
 from ..errors import ConfigError
 from ._reply import Reply, check_reply
 
-__all__ = ["Options", "check", "check_seconds", "derive_seed"]
+__all__ = ["Options", "check", "check_seconds", "derive_seed", "unknown_option"]
 
 _FAMILIES = {"tcp": "127.0.0.1", "tcp6": "::1", "dual": "127.0.0.1,::1", "unix": ""}
 _LEAKS = ("ignore", "warn", "error")
@@ -105,11 +105,16 @@ def _check_names(given: dict[str, Any]) -> None:
     known = [option.name for option in options()] if given else []
     for name in given:
         if name not in known:
-            import difflib
-
             known += [field.name for field in fields(Options)] + ["family", "tls"]
-            close = difflib.get_close_matches(name, known, 1)
-            raise TypeError(f"echo_server() has no option {name}" + (f"; did you mean {close[0]}?" if close else ""))
+            raise TypeError(f"echo_server() has {unknown_option(name, known)}")
+
+
+def unknown_option(name: str, known: Sequence[str], otherwise: str = "") -> str:
+    """`no option NAME`, and which of `known` was meant, or `otherwise` if none is similar."""
+    import difflib
+
+    close = difflib.get_close_matches(name, known, 1)
+    return f"no option {name}" + (f"; did you mean {close[0]}?" if close else otherwise)
 
 
 def _check_here(given: dict[str, Any]) -> None:
@@ -124,11 +129,10 @@ def _tls_options(tls: Any) -> dict[str, Any]:
         return {}
     from ._certificates import Certificate, certificates
 
-    if not isinstance(tls, Certificate):
-        kind = "valid" if tls is True else tls
-        kinds = ("valid", "expired", "wrong_host", "self_signed", "client")
-        if kind not in kinds:
-            raise ConfigError("tls", tls, f"must be True, {', '.join(kinds[:-1])} or client, or a Certificate")
-        tls = getattr(certificates(), kind)
-    found = {"tls_cert": str(tls.cert_path), "tls_key": str(tls.key_path)}
-    return found | ({"tls_client_ca": str(tls.ca_path)} if tls.kind == "client" else {})
+    if isinstance(tls, Certificate):
+        return tls.server_options()
+    kind = "valid" if tls is True else tls
+    kinds = ("valid", "expired", "wrong_host", "self_signed", "client")
+    if kind not in kinds:
+        raise ConfigError("tls", tls, f"must be True, {', '.join(kinds[:-1])} or client, or a Certificate")
+    return certificates().of(kind).server_options()

@@ -18,7 +18,7 @@ from ..config import options as config_options
 from ..errors import FastechoError
 from ._async import AsyncServer, async_echo_server
 from ._connection import Event
-from ._options import derive_seed
+from ._options import derive_seed, unknown_option
 from ._sync import Server, echo_server
 
 __all__ = ["TestState", "fail_plainly", "node_id", "section", "session_server"]
@@ -110,11 +110,7 @@ def _check_names(given: dict[str, Any]) -> None:
     known += _OWN_OPTIONS
     for name in given:
         if name not in known:
-            import difflib
-
-            close = difflib.get_close_matches(name, known, 1)
-            hint = f"; did you mean {close[0]}?" if close else f": must be {', '.join(known[:8])}, …"
-            raise TypeError(f"no option {name}{hint}")
+            raise TypeError(unknown_option(name, known, otherwise=f": must be {', '.join(known[:8])}, …"))
 
 
 class TestState:

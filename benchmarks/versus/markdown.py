@@ -44,8 +44,7 @@ PROGRAMS = """\
 Each server is written as in the documentation of its library (`benchmarks/peers/`). Boost.Asio: the example of its
 documentation, with the same library outside Boost. libuv: faster than in its guide, with one read buffer for all
 connections and `uv_try_write`. Go: a goroutine per connection, package net. Python threads:
-`socketserver.ThreadingTCPServer`. socat: `socat -b 4096 TCP-LISTEN:7,fork,reuseaddr PIPE`, a process per connection.
-"""
+`socketserver.ThreadingTCPServer`. socat: `socat -b 4096 TCP-LISTEN:7,fork,reuseaddr PIPE`, a process per connection."""
 
 
 def draw(table: Table) -> str:

@@ -235,6 +235,7 @@ cdef class EchoSession(SessionBase, asyncio.BufferedProtocol):
         return self.send_fin()
 
     cdef int send_fin(self) except -1:
+        cdef bint paused
         if self.fd >= 0:
             # Nothing is queued here. asyncio's write_eof raises when the client has left, also in a later callback.
             shutdown(self.fd, SHUT_WR)      # an error means a reset, which the next read reports
@@ -242,11 +243,9 @@ cdef class EchoSession(SessionBase, asyncio.BufferedProtocol):
             self.transport.write_eof()
         else:
             return self.close()             # TLS offers no half-close: close_notify takes the place of FIN and lingering
-        if self.state != FLUSHING:
-            self.state = LINGERING          # reading was not paused
-            return 0
+        paused = self.state == FLUSHING
         self.state = LINGERING
-        return self.resume_reading()
+        return self.resume_reading() if paused else 0
 
     cdef int close(self) except -1:
         self.state = CLOSING

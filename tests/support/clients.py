@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import struct
 from typing import Any
@@ -163,3 +164,19 @@ async def echo_once(address: Address, data: bytes) -> bytes:
         await sending
         client.eof()
         return bytes(got) + await client.rest()
+
+
+def local_port(descriptor: int) -> int | None:
+    """The local port of a descriptor of this process; None if it is closed, or no TCP socket."""
+    try:
+        copy = os.dup(descriptor)
+    except OSError:
+        return None
+    try:
+        sock = socket.socket(fileno=copy)
+    except OSError:
+        os.close(copy)
+        return None
+    with sock:
+        name = sock.getsockname()
+    return name[1] if isinstance(name, tuple) and len(name) > 1 else None

@@ -3,14 +3,13 @@
 import contextlib
 import multiprocessing
 import os
-import socket
 import subprocess
 import sys
 import traceback
 
 import pytest
 
-from clients import connect_blocking, read_exactly
+from clients import connect_blocking, local_port, read_exactly
 from fastecho.testing import echo_server
 from freed_ports import assert_port_freed
 from patience import DEADLINE, wait_until
@@ -280,22 +279,6 @@ def _own_port(_):
     return own_server()
 
 
-def _port_of(fd):
-    """The local port of a descriptor of a TCP socket."""
-    try:
-        copy = os.dup(fd)
-    except OSError:
-        return None
-    try:
-        sock = socket.socket(fileno=copy)
-    except OSError:
-        os.close(copy)
-        return None
-    with sock:
-        name = sock.getsockname()
-    return name[1] if isinstance(name, tuple) and len(name) > 1 else None
-
-
 def test_nothing_is_left_in_the_child():
     """It closes its copies of the listener and of the connections as soon as it is there."""
     with echo_server() as server, connect_blocking(server.address) as sock:
@@ -303,7 +286,7 @@ def test_nothing_is_left_in_the_child():
         port = server.port
 
         def body():
-            return [fd for fd in map(int, os.listdir("/dev/fd")) if _port_of(fd) == port]
+            return [fd for fd in map(int, os.listdir("/dev/fd")) if local_port(fd) == port]
 
         with Child(body) as child:
             assert child.said == "ok []"

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import trio
 
-from clients import connect_blocking, read_exactly, read_to_eof
+from clients import connect_blocking, local_port, read_exactly, read_to_eof
 from fastecho import ServerConfig
 from fastecho.config import options
 from fastecho.errors import AddressInUseError, ConfigError
@@ -241,7 +241,7 @@ def test_a_process_does_not_inherit_descriptors():
         sock.sendall(b"x")
         read_exactly(sock, 1)
         inheritable = [fd for fd in map(int, os.listdir("/dev/fd")) if _inherits(fd)]
-        assert [fd for fd in inheritable if _port_of(fd) == server.port] == []
+        assert [fd for fd in inheritable if local_port(fd) == server.port] == []
 
 
 def _inherits(fd):
@@ -249,19 +249,6 @@ def _inherits(fd):
         return os.get_inheritable(fd)
     except OSError:
         return False
-
-
-def _port_of(fd):
-    """The local port of a descriptor of a TCP socket."""
-    copy = os.dup(fd)
-    try:
-        sock = socket.socket(fileno=copy)
-    except OSError:
-        os.close(copy)
-        return None
-    with sock:
-        name = sock.getsockname()
-    return name[1] if isinstance(name, tuple) and len(name) > 1 else None
 
 
 def test_many_threads_use_one_server():

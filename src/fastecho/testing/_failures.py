@@ -12,7 +12,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from types import CodeType, TracebackType
+from types import CodeType, FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from ..errors import FastechoError
@@ -147,10 +147,20 @@ def place_of(function: Callable[..., Any]) -> str:
 
 def callers_place() -> str:
     """`test_it.py:12`: the line of the test that calls into this package."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None and _is_ours(frame.f_code.co_filename):
-        frame = frame.f_back
+    frame, _ = _callers_frame()
     return f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
+
+
+def _callers_frame() -> tuple[FrameType, int]:
+    """The frame of the test: the first that is neither of this package nor of contextlib; and its `stacklevel`."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and _is_between(frame.f_code.co_filename):
+        frame, level = frame.f_back, level + 1
+    return frame, level
+
+
+def _is_between(filename: str) -> bool:
+    return _is_ours(filename) or filename == contextlib.__file__
 
 
 class Statements:
@@ -263,18 +273,10 @@ def report_leaks(left: Sequence[T], describe: Callable[[T], str], url: str, leak
     text = f"{len(left)} connection(s) left open on {url}:\n  " + "\n  ".join(map(describe, left[:_MOST_LINES]))
     if leak == "error":
         raise TeardownError(text)
-    warnings.warn(LeakWarning(text), stacklevel=_callers_level())
+    warnings.warn(LeakWarning(text), stacklevel=_callers_frame()[1])
 
 
 def stop_timeout_error(timeout: float, left: Sequence[T], describe: Callable[[T], str]) -> TeardownError:
     """The error of a stop that took longer than `timeout` seconds, with the connections that are `left` open."""
     open_ones = "; ".join(map(describe, left[:_MOST_LINES])) or "none"
     return TeardownError(f"not stopped within {timeout:g} s: {LOOP_BLOCKED}; left open: {open_ones}")
-
-
-def _callers_level() -> int:
-    """The `stacklevel` of the test: the first frame that is neither of this package nor of contextlib."""
-    frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and frame.f_code.co_filename.startswith((_PACKAGE, contextlib.__file__)):
-        frame, level = frame.f_back, level + 1
-    return level

@@ -38,7 +38,7 @@ class PlainPython(asyncio.BufferedProtocol):
 
 
 class PlainProtocol(asyncio.Protocol):
-    """Without a buffer of its own; a connection ends when what a read brought ends in NUL."""
+    """The loop allocates the buffers. A connection ends when a read ends in NUL."""
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport

@@ -1,4 +1,4 @@
-/* An echo server on libuv, as somebody who wants it fast writes it: one read buffer for all connections, since a read is
+/* An echo server on libuv, written for speed: one read buffer for all connections, since a read is
  * synchronous, and uv_try_write. What the kernel does not take is copied into a write request, and reading pauses until it
  * is written. At end of file: shut down, then close.
  *

@@ -216,7 +216,7 @@ def ncat() -> Iterator[str]:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    # A session of its own: ncat 7.99 passes the SIGTERM that ends it on to its process group.
+    # A new session: ncat 7.99 passes the SIGTERM that ends it on to its process group.
     command = [program, "-l", "-k", "-e", "/bin/cat", "127.0.0.1", str(port)]
     with subprocess.Popen(command, start_new_session=True) as server:
         try:

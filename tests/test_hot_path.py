@@ -16,7 +16,7 @@ SOURCE = Path(fastecho.__file__).parent
 
 # (file, function): the lines that may touch Python, by a part of their text, and why.
 HOT = {
-    ("_session.pyx", "def get_buffer"): {
+    ("_buffer.pyx", "def get_buffer"): {
         "def get_buffer": "called from Python",
         "return <object>self.reading.view": "one reference to a memoryview that exists already",
     },
@@ -51,9 +51,9 @@ HOT = {
 
 @pytest.fixture(scope="module")
 def generated(tmp_path_factory):
-    """The C of the two session modules, with the line of source that each part was made from."""
+    """The C of the modules of the hot path, with the line of source that each part was made from."""
     texts = []
-    for module in ("_session", "testing/_record"):
+    for module in ("_buffer", "_session", "testing/_record"):
         target = tmp_path_factory.mktemp("c") / "module.c"
         directives = {"language_level": 3, "boundscheck": False, "wraparound": False, "cdivision": True,
                       "initializedcheck": False, "binding": False}

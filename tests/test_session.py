@@ -148,6 +148,28 @@ def test_get_buffer_ignores_the_hint_and_never_fails(loop, pinned, hint):
         driven.lose(None)
 
 
+def test_all_sessions_share_one_get_buffer_unless_buffers_are_pinned(loop, pinned):
+    with group_of(loop, pin_buffers=pinned) as (group, config):
+        one, other = (Driven(group, config, loop) for _ in range(2))
+        assert (one.session.get_buffer is other.session.get_buffer) is not pinned
+        one.lose(None)
+        other.lose(None)
+
+
+@pytest.mark.parametrize("between", ["nothing found", "another session"])
+def test_full_reads_of_two_wake_ups_are_not_in_a_row(loop, pinned, between):
+    with group_of(loop, pin_buffers=pinned, terminator=None) as (group, config):
+        driven, other = (Driven(group, config, loop) for _ in range(2))
+        driven.turn(2)
+        for _ in range(2):
+            driven.read(b"x" * (400 * CAPACITY))    # a session yields after 512 full reads in a row
+            (driven if between == "nothing found" else other).buffer()
+        assert group.stats()["yields"] == 0
+        driven.check()
+        driven.lose(None)
+        other.lose(None)
+
+
 def test_a_read_that_found_nothing_keeps_at_most_one_buffer(loop, pinned):
     """buffer_updated does not come when the read hit EAGAIN: that lease serves the next read."""
     with group_of(loop, pin_buffers=pinned, terminator=None) as (group, config):

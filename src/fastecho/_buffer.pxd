@@ -11,6 +11,8 @@
 """
 
 cimport cython
+from libc.stdint cimport uint32_t
+
 from ._scan cimport Pattern
 
 
@@ -38,6 +40,8 @@ cdef class Slab:
 @cython.final
 cdef class BufferPool:
     cdef Buffer* ready              # head of the free list; never NULL
+    cdef Buffer* reading            # of the read under way: between get_buffer and buffer_updated
+    cdef uint32_t reads             # begun so far, whichever session they are for
     cdef readonly Py_ssize_t buffer_size
     cdef readonly Py_ssize_t preallocated
     cdef readonly Py_ssize_t capacity

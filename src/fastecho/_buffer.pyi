@@ -63,6 +63,8 @@ class BufferPool:
     @property
     def slabs(self) -> int:
         """Slabs allocated now, the preallocated one among them."""
+    def get_buffer(self, sizehint: int, /) -> memoryview:
+        """The ready buffer, for a read that begins now."""
 
 @final
 class Terminator:

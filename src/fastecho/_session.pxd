@@ -27,25 +27,25 @@ cdef enum State:
 
 
 cdef class EchoSession(SessionBase):
+    # used for each message: together, on few cache lines
     cdef SessionContext* context    # of the registry
-    cdef object transport
-    # the read under way, and memory held beyond it
-    cdef Buffer* reading            # between get_buffer and buffer_updated
-    cdef Buffer* buffer             # held for the transport, or pinned
-    cdef Py_ssize_t tail            # how much of it waits
-    # flow
+    cdef uint64_t sent              # bytes handed to the kernel or the transport
     cdef int fd                     # -1 as soon as it may not be ours any more
     cdef unsigned char state
+    cdef unsigned char scan_state
+    cdef unsigned char queued       # flag: the transport has bytes of ours that the kernel has not
+    # the rest
     cdef unsigned char end
     cdef unsigned char pending      # flag: accepted, connection_made still to come
-    cdef unsigned char scan_state
-    cdef uint16_t full_reads        # in a row
-    cdef unsigned char queued       # flag: the transport has bytes of ours that the kernel has not
     cdef unsigned char write_paused # flag: between pause_writing and resume_writing
     cdef unsigned char yielding     # flag: reading is paused, so that the loop serves the other connections
     cdef unsigned char limits_set   # flag: the transport knows our high-water mark
+    cdef uint16_t full_reads        # in a row
+    cdef uint32_t last_full_read    # which of the pool's reads
     cdef uint32_t number            # in the log
-    cdef uint64_t sent              # bytes handed to the kernel or the transport
+    cdef Buffer* buffer             # held for the transport, or pinned
+    cdef Py_ssize_t tail            # how much of it waits
+    cdef object transport
 
     cdef int process(self, Buffer* buffer, Py_ssize_t size) except -1
     cdef int send_rest(self, Buffer* buffer, Py_ssize_t sent, Py_ssize_t to_echo) except -1
@@ -80,10 +80,10 @@ cdef class Sessions(SessionRegistry):
 
 cdef inline int receive(EchoSession self, Py_ssize_t nbytes) except -1:
     """What buffer_updated does, here and in the sessions made of this one."""
-    cdef Buffer* buffer = self.reading
+    cdef Buffer* buffer = self.context.reading[0]
     if buffer == NULL or <size_t>nbytes > <size_t>self.context.buffer_size:
         raise ValueError(f"buffer_updated({nbytes}): must follow get_buffer, with at most the size of its buffer")
-    self.reading = NULL
+    self.context.reading[0] = NULL
     self.context.counters.reads += 1
     self.context.counters.bytes_in += nbytes
     self.progress.active_at = self.context.now

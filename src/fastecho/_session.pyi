@@ -1,6 +1,7 @@
 """The session: drives a transport with buffers and the terminator. The only module that calls a transport."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from typing_extensions import disjoint_base
@@ -12,7 +13,11 @@ class EchoSession(SessionBase, asyncio.BufferedProtocol):
     """One connection. Made by `Sessions.new_session`, driven by a transport of asyncio or uvloop."""
 
     data_received: None
-    def get_buffer(self, sizehint: int, /) -> memoryview: ...
+    @property
+    def get_buffer(self) -> Callable[[int], memoryview]:
+        """What a loop calls before each read: the pool's method, the same for all sessions, or `get_pinned_buffer`."""
+    def get_pinned_buffer(self, sizehint: int, /) -> memoryview:
+        """The session's own buffer, or the ready buffer while its own holds a tail."""
     def buffer_updated(self, nbytes: int, /) -> None:
         """Echo what was read. Raises ValueError without a get_buffer before, or for more bytes than its buffer has."""
     def eof_received(self) -> None: ...

@@ -15,7 +15,7 @@ Rules that hold everywhere below, each learned from a crash:
 import asyncio
 
 from libc.errno cimport ECONNRESET, EPIPE, ETIMEDOUT, errno
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint32_t
 
 from ._counters cimport (
     END_DRAIN_TIMEOUT, END_EOF, END_ERROR, END_NONE, END_REFUSED, END_RESET, END_TERMINATOR,
@@ -51,14 +51,17 @@ cdef class EchoSession(SessionBase, asyncio.BufferedProtocol):
 
     # -- a message --------------------------------------------------------------------------------------------------
 
-    def get_buffer(self, sizehint):
-        if self.reading != NULL:
-            self.full_reads = 0     # the last read found nothing: this is a new wake-up of the loop
+    @property
+    def get_buffer(self):
+        # Loops look it up once a connection. One method for all sessions is in the cache whichever session reads.
+        return self.registry.get_buffer if not self.registry.pinned else self.get_pinned_buffer
+
+    def get_pinned_buffer(self, sizehint):
+        cdef object ready = self.registry.pool.get_buffer(sizehint)
         if self.buffer == NULL or self.tail:
-            self.reading = self.context.ready[0]
-        else:
-            self.reading = self.buffer
-        return <object>self.reading.view
+            return ready
+        self.context.reading[0] = self.buffer
+        return <object>self.buffer.view
 
     def buffer_updated(self, Py_ssize_t nbytes):
         receive(self, nbytes)
@@ -80,7 +83,6 @@ cdef class EchoSession(SessionBase, asyncio.BufferedProtocol):
                 self.context.counters.bytes_out += to_echo
                 if size == self.context.buffer_size:
                     return self.yield_after_full_reads()
-                self.full_reads = 0
                 return 0
             if sent < 0:
                 if not fe_would_block(errno):
@@ -171,7 +173,10 @@ cdef class EchoSession(SessionBase, asyncio.BufferedProtocol):
 
     cdef int yield_after_full_reads(self) except -1:
         """After `max_full_reads` full reads in a row, pause for one turn of the loop: libuv itself would read up to 32 times."""
-        self.full_reads += 1
+        cdef uint32_t read = self.registry.pool.reads
+        # Another read since: one of another session, or one that found nothing. So this is a new wake-up of the loop.
+        self.full_reads = self.full_reads + 1 if read == self.last_full_read + 1 else 1
+        self.last_full_read = read
         if self.full_reads >= self.context.max_full_reads:
             self.full_reads = 0
             self.yielding = True
@@ -219,7 +224,7 @@ cdef class EchoSession(SessionBase, asyncio.BufferedProtocol):
 
     def eof_received(self):
         # Returning None lets the transport flush what is queued, then close. write_timeout bounds the flush.
-        self.reading = NULL
+        self.context.reading[0] = NULL
         if self.end == END_NONE:
             self.end = END_EOF
         self.state = CLOSING
@@ -269,7 +274,7 @@ cdef class EchoSession(SessionBase, asyncio.BufferedProtocol):
     def connection_lost(self, exception):
         self.fd = -1
         self.state = CLOSING
-        self.reading = NULL
+        self.context.reading[0] = NULL
         self.queued = self.yielding = False
         self.release_buffer()
         if isinstance(exception, OSError) and self.end <= END_EOF:

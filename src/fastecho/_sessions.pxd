@@ -9,7 +9,7 @@ from ._scan cimport Pattern
 
 cdef struct SessionContext:
     # The fields of the registry that a session uses for each message, through one C pointer.
-    Buffer** ready
+    Buffer** reading                # of the pool
     const Pattern* pattern
     WorkerCounters* counters
     double now                      # as of the last sweep
@@ -20,10 +20,10 @@ cdef struct SessionContext:
 
 cdef struct Progress:
     # What the time-outs of a session are measured from. Times are those of sweeps.
-    double active_at                # the last byte in
     double progress_at              # when last nothing was unacknowledged, or the client had acknowledged something
     double acknowledged_at          # after our FIN: since when nothing is unacknowledged; 0: something is
     int64_t acknowledged            # bytes that the client had acknowledged at the last sweep
+    double active_at                # the last byte in
 
 
 cdef class SessionBase:
@@ -31,7 +31,7 @@ cdef class SessionBase:
     cdef SessionRegistry registry
     cdef void* next
     cdef void* previous
-    cdef Progress progress
+    cdef Progress progress          # its last field, and what follows in EchoSession, are used for each message
 
     cdef int sweep(self, double now) except -1
     cdef int abort(self) except -1
@@ -47,6 +47,7 @@ cdef class SessionRegistry:
     cdef readonly object config
     cdef readonly object loop
     cdef readonly BufferPool pool
+    cdef object get_buffer          # of the pool: one bound method for all sessions
     cdef readonly Counters counters
     cdef Terminator terminator
     cdef object log                 # the debug method of the session logger, or None

@@ -80,6 +80,7 @@ cdef class SessionRegistry:
         self.pinned = config.pin_buffers
         self.over_unix = config.unix is not None
         self.pool = BufferPool(config.buffers, config.buffer_size)
+        self.get_buffer = self.pool.get_buffer
         self.terminator = Terminator(config.terminator, config.match)
         self.counters = counters if counters is not None else SharedCounters(1).counters_of(0)
         self.log = session_log.debug if session_log.isEnabledFor(logging.DEBUG) else None
@@ -90,7 +91,7 @@ cdef class SessionRegistry:
         shortest = min(self.idle_timeout or 4, self.write_timeout, self.linger_timeout, 4)
         self.interval = max(shortest / 4, 0.01)
         self.limit = limit or 0
-        self.context.ready = &self.pool.ready
+        self.context.reading = &self.pool.reading
         self.context.pattern = &self.terminator.pattern
         self.context.counters = self.counters.fields
         self.context.now = loop.time()

@@ -141,7 +141,6 @@ cdef class RecordingSession(EchoSession):
             return self.end_session(END_TERMINATOR)
         if size == self.context.buffer_size and not self.queued:
             return self.yield_after_full_reads()
-        self.full_reads = 0
         return 0
 
     cdef int push(self, bytes data) except -1:
@@ -201,8 +200,8 @@ cdef class RecordingSession(EchoSession):
         self.paused = False
         while self.stash and not self.paused:
             data = self.stash.pop(0)
-            memcpy(self.context.ready[0].data, <const char*>data, len(data))
-            self.process(self.context.ready[0], len(data))
+            memcpy(self.registry.pool.ready.data, <const char*>data, len(data))
+            self.process(self.registry.pool.ready, len(data))
         return self.resume_reading() if self.transport is not None else 0
 
     cdef int resume_reading(self) except -1:

@@ -46,6 +46,7 @@ cdef class EchoSession(SessionBase):
     cdef Buffer* buffer             # held for the transport, or pinned
     cdef Py_ssize_t tail            # how much of it waits
     cdef object transport
+    cdef public object client       # its address as a proxy named it, or None
 
     cdef int process(self, Buffer* buffer, Py_ssize_t size) except -1
     cdef int send_rest(self, Buffer* buffer, Py_ssize_t sent, Py_ssize_t to_echo) except -1

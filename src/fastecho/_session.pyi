@@ -28,6 +28,10 @@ class EchoSession(SessionBase, asyncio.BufferedProtocol):
     def never_connected(self) -> None:
         """The TLS handshake failed: the session is no longer pending. (A session that is collected does this by
         itself.)"""
+    client: str | None
+    """The address of the client, where a proxy named it."""
+    def refuse(self, reason: str, /) -> None:
+        """Count and log a connection that is closed before it has its transport."""
     def end_yield(self) -> None:
         """Read again: other sessions had their turn."""
 

@@ -44,6 +44,12 @@ cdef class EchoSession(SessionBase, asyncio.BufferedProtocol):
         self.clear_pending()
         self.registry.check_limit()
 
+    def refuse(self, str reason):
+        self.context.counters.accepted += 1
+        self.context.counters.ended[<int>END_REFUSED] += 1
+        if self.registry.log is not None:
+            self.log_event(f"refused: {reason}")
+
     cdef void clear_pending(self) noexcept:
         if self.pending and self.registry is not None:
             self.pending = False
@@ -214,7 +220,7 @@ cdef class EchoSession(SessionBase, asyncio.BufferedProtocol):
         self.clear_pending()
         self.registry.add(self)
         if self.registry.log is not None:
-            self.log_event(f"starts, from {transport.get_extra_info('peername') or 'a client that has left'}")
+            self.log_event(f"starts, from {self.client or transport.get_extra_info('peername') or 'a client that has left'}")
         if self.registry.pinned:
             self.buffer = self.registry.pool.acquire()
         if self.registry.closed or (self.registry.pinned and self.buffer == NULL):

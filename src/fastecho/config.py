@@ -67,6 +67,12 @@ class ServerConfig:
     backlog: int = _option(
         4096, Integer(1, 65535), "Listening", "Connections that may wait to be accepted, on each socket."
     )
+    proxy_protocol: bool = _option(
+        False,
+        Flag(),
+        "Listening",
+        "Read the header of the PROXY protocol (version 1 or 2) with which each connection must begin.",
+    )
     ready_fd: int | None = _option(
         None,
         Integer(1, 1_048_575, none="off"),
@@ -184,15 +190,20 @@ class ServerConfig:
                 raise ConfigError(name, getattr(self, name), "needs a certificate beside it: tls_cert")
         if self.exit_fd is not None and self.exit_fd == self.ready_fd:
             raise ConfigError("exit_fd", self.exit_fd, "must not be ready_fd, which is closed when the server is ready")
-        check_transport(self.fault, tls=self.tls_cert is not None, unix=self.unix is not None)
+        check_transport(
+            self.fault, tls=self.tls_cert is not None, unix=self.unix is not None, proxy_protocol=self.proxy_protocol
+        )
         if self.buffers * self.buffer_size > _MOST_POOL:
             most = f"must be at most {_MOST_POOL // self.buffer_size} with a buffer_size of "
             raise ConfigError("buffers", self.buffers, most + format_size(self.buffer_size))
 
 
-def check_transport(faults: Iterable[Fault], *, tls: bool, unix: bool) -> None:
-    """Raises ConfigError for a fault that a server with or without TLS, or on a UNIX socket, cannot carry out."""
+def check_transport(faults: Iterable[Fault], *, tls: bool, unix: bool, proxy_protocol: bool) -> None:
+    """Raises ConfigError for a fault that a server with or without TLS, on a UNIX socket, or behind a proxy that sends
+    headers, cannot carry out."""
     for fault in faults:
+        if proxy_protocol:
+            raise ConfigError("fault", str(fault), "must be left out with proxy_protocol")
         if fault.needs_tls and not tls:
             raise ConfigError("fault", str(fault), f"{fault.kind} needs TLS: tls_cert")
         if unix and fault.needs_tcp:

@@ -161,6 +161,7 @@ class EchoServer:
             on_connection=functools.partial(handler, self) if handler is not None else None,
             at_capacity=(lambda: sessions.at_capacity) if limited else None,
             shutdown_timeout=self.config.write_timeout + self.config.linger_timeout,
+            proxy_protocol=self.config.proxy_protocol,
         )
         self._sweep_timer = SweepTimer(loop, sessions)
         return acceptor

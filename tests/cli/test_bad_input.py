@@ -219,7 +219,7 @@ def test_a_bad_file_is_one_line_that_names_it(
 
 
 def test_every_option_has_a_bad_value_from_every_source() -> None:
-    always_good = {"pin_buffers", "tls_cert"}
+    always_good = {"pin_buffers", "proxy_protocol", "tls_cert"}
     assert {name for name, _, _ in VALUES} | always_good == {option.name for option in options()}
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from command import Outcome, as_process, clean_environment, in_process
+from fastecho._options.types import Flag
 from fastecho._version import __version__
 from fastecho.cli.main import main
 from fastecho.config import GROUPS, Option, ServerConfig, options
@@ -45,6 +46,7 @@ SAMPLES: dict[str, tuple[str, str | None, Any]] = {
     "buffer_size": ("4KiB", "4096", 4096),
     "buffers": ("8", "8", 8),
     "pin_buffers": ("true", "true", True),
+    "proxy_protocol": ("true", "true", True),
     "tls_cert": ("cert.pem", None, "cert.pem"),
     "tls_key": ("key.pem", None, "key.pem"),
     "tls_client_ca": ("ca.pem", None, "ca.pem"),
@@ -84,7 +86,7 @@ def toml(tmp_path: Path) -> Callable[[str], str]:
 
 
 def arguments(option: Option, text: str) -> list[str]:
-    return [option.flag] if option.name == "pin_buffers" else [option.flag, text]
+    return [option.flag] if isinstance(option.type, Flag) else [option.flag, text]
 
 
 # Help and version
@@ -100,10 +102,10 @@ def help_text(command: Command) -> str:
 @pytest.mark.parametrize("option", options(), ids=lambda option: option.name)
 def test_help_has_the_option_and_its_default(help_text: str, option: Option) -> None:
     words = " ".join(help_text.split())
-    name = f"--[no-]{option.flag[2:]}" if option.name == "pin_buffers" else f"{option.flag} {option.type.metavar}"
+    name = f"--[no-]{option.flag[2:]}" if isinstance(option.type, Flag) else f"{option.flag} {option.type.metavar}"
     assert f" {name} {option.help}" in words
     default = option.format(option.default)
-    if default and option.name != "pin_buffers":
+    if default and not isinstance(option.type, Flag):
         assert f"{option.help} [default: {default}]" in words
 
 

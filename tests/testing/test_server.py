@@ -444,7 +444,7 @@ PROCESS = {
     "log_format": "json",
     "busy_poll": 50,
 }
-ELSEWHERE = {"unix", "tls_cert", "tls_key", "tls_client_ca"}
+ELSEWHERE = {"unix", "proxy_protocol", "tls_cert", "tls_key", "tls_client_ca"}
 
 
 def test_every_option_is_thought_of_here():

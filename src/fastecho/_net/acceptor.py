@@ -5,8 +5,8 @@ serves a duplicate of the listening socket: closing that server is the pause (cl
 that stays open), serving another duplicate ends it. Stock asyncio would lose connections that way: a server that
 closes drops the connections that it has accepted and not yet handed over, and it accepts as many as its backlog in one
 go. There the acceptor calls accept() itself, one connection at a time. It does so on uvloop too where a handler sees
-each connection first (`on_connection`), and where `max_connections` limits them: uvloop may accept one more connection
-on each listener before a pause takes effect.
+each connection first (`on_connection`), where the PROXY protocol puts a header before the first byte, and where
+`max_connections` limits them: uvloop may accept one more connection on each listener before a pause takes effect.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any, Literal
 
 from .._session import EchoSession
 from .loops import runs_on_uvloop
+from .proxy_protocol import ProxyHeaderError, read_header
 from .tls import HANDSHAKE_TIMEOUT
 
 __all__ = ["Acceptor", "fork_lock"]
@@ -51,6 +52,7 @@ class Acceptor:
         shutdown_timeout: seconds for the close_notify of a TLS client.
         at_capacity: while it returns True, no connection is accepted.
         on_connection: sees each accepted socket first. If it raises, the connection is closed and the error is logged.
+        proxy_protocol: each connection begins with a header of the PROXY protocol.
     """
 
     def __init__(
@@ -63,13 +65,16 @@ class Acceptor:
         shutdown_timeout: float,
         at_capacity: Callable[[], bool] | None = None,
         on_connection: OnConnection | None = None,
+        proxy_protocol: bool = False,
     ) -> None:
         self._loop = loop
         self._new_session = new_session
         self._on_connection: OnConnection = on_connection or (lambda connection, client: new_session())
         self._at_capacity = at_capacity if at_capacity is not None else lambda: False
         self._backlog = backlog
-        self._uvloop = runs_on_uvloop(loop) and on_connection is None and at_capacity is None
+        self._proxy_protocol = proxy_protocol
+        accepts_by_itself = on_connection is not None or at_capacity is not None or proxy_protocol
+        self._uvloop = runs_on_uvloop(loop) and not accepts_by_itself
         self._tls: dict[str, Any] = {}
         if context is not None:
             self._tls = {"ssl": context, "ssl_handshake_timeout": HANDSHAKE_TIMEOUT}
@@ -238,5 +243,11 @@ class Acceptor:
         with contextlib.suppress(OSError, asyncio.TimeoutError), contextlib.ExitStack() as undo:
             undo.callback(session.never_connected)
             undo.callback(connection.close)
+            if self._proxy_protocol:
+                try:
+                    session.client = await read_header(self._loop, connection)
+                except ProxyHeaderError as error:
+                    session.refuse(f"PROXY header: {error}")
+                    return
             await self._loop.connect_accepted_socket(lambda: session, connection, **self._tls)
             undo.pop_all()

@@ -146,7 +146,10 @@ class FixtureServer:
             found = validate_faults(list(faults))
         except ValueError as error:
             raise ConfigError("fault", faults, str(error)) from None
-        check_transport(found, tls=self.config.tls_cert is not None, unix=self.config.unix is not None)
+        config = self.config
+        check_transport(
+            found, tls=config.tls_cert is not None, unix=config.unix is not None, proxy_protocol=config.proxy_protocol
+        )
         return found
 
     def arm_all(self, faults: Sequence[Fault | str]) -> tuple[Armed, ...]:

@@ -92,7 +92,8 @@ def check(
         faults = (faults,)
     if faults:
         config = replace(config, fault=(*config.fault, *faults))
-    check_transport(config.fault, tls=config.tls_cert is not None, unix=needs_folder or config.unix is not None)
+    unix = needs_folder or config.unix is not None
+    check_transport(config.fault, tls=config.tls_cert is not None, unix=unix, proxy_protocol=config.proxy_protocol)
     return Options(config, reply, config.fault, timeout, teardown_timeout, record_limit, leak, needs_folder)
 
 

@@ -32,6 +32,7 @@ BOUNDS: dict[str, tuple[Any, Any, Any, Any]] = {
     "workers": (1, 512, 0, 513),
     "busy_poll": (1, 1_000_000, 0, 1_000_001),
     "max_connections": (1, 1_000_000, 0, 1_000_001),
+    "max_per_source": (1, 1_000_000, 0, 1_000_001),
     "idle_timeout": (0.001, 86400.0, 0.0, 86400.5),
     "write_timeout": (0.001, 86400.0, 0.0, 86400.5),
     "linger_timeout": (0.001, 86400.0, -1.0, 86400.5),

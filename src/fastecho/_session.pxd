@@ -63,6 +63,7 @@ cdef class EchoSession(SessionBase):
     cdef int reset(self, End cause) except -1
     cdef void release_buffer(self) noexcept
     cdef void clear_pending(self) noexcept
+    cdef bint is_admitted(self) except -1
     cdef str cause(self)
     cdef int descriptor(self) except -2
     cdef Py_ssize_t unacknowledged(self) except -1

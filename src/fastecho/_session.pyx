@@ -223,8 +223,13 @@ cdef class EchoSession(SessionBase, asyncio.BufferedProtocol):
             self.log_event(f"starts, from {self.client or transport.get_extra_info('peername') or 'a client that has left'}")
         if self.registry.pinned:
             self.buffer = self.registry.pool.acquire()
-        if self.registry.closed or (self.registry.pinned and self.buffer == NULL):
+        if self.registry.closed or (self.registry.pinned and self.buffer == NULL) or not self.is_admitted():
             self.reset(END_REFUSED)
+
+    cdef bint is_admitted(self) except -1:
+        if self.registry.source_of is None:
+            return True
+        return self.registry.admit(self, self.client or self.transport.get_extra_info("peername"))
 
     # -- end --------------------------------------------------------------------------------------------------------
 

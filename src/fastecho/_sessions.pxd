@@ -31,6 +31,7 @@ cdef class SessionBase:
     cdef SessionRegistry registry
     cdef void* next
     cdef void* previous
+    cdef object source              # what it counts for in `per_source`, or None
     cdef Progress progress          # its last field, and what follows in EchoSession, are used for each message
 
     cdef int sweep(self, double now) except -1
@@ -68,6 +69,8 @@ cdef class SessionRegistry:
     # the limit
     cdef public Py_ssize_t limit    # connections, handshakes included; 0: none
     cdef readonly Py_ssize_t pending    # accepted, connection_made still to come
+    cdef public object source_of    # the source of a client's address; None: sources are not limited
+    cdef dict per_source            # sessions of each source
     cdef bint was_at_capacity       # as of the last call of on_capacity
     cdef public object on_capacity  # called with True when the limit is reached, with False when it no longer is
     cdef public object on_empty     # called when the last session has ended
@@ -75,6 +78,7 @@ cdef class SessionRegistry:
     cdef int add(self, SessionBase session) except -1
     cdef int remove(self, SessionBase session) except -1
     cdef bint is_at_capacity(self) noexcept
+    cdef bint admit(self, SessionBase session, object address) except -1
     cdef void set_pending(self, Py_ssize_t pending) noexcept
     cdef int sweep_or_abort_each(self, double now, bint abort) except -1
     cdef bint write_timed_out(self, Progress* progress, double now, Py_ssize_t unacknowledged, int64_t acknowledged) noexcept

@@ -24,8 +24,15 @@ class PythonSession(SessionBase):
     A subclass defines `on_sweep(now)` (check the time-outs) and `on_abort()` (reset, and `unregister`).
     """
 
-    def register(self, registry: SessionRegistry, /) -> None:
-        """Become a session of `registry`."""
+    def register(self, registry: SessionRegistry, address: Any, /) -> bool:
+        """Become a session of `registry`.
+
+        Args:
+            address: of the client, as `getpeername` returns it.
+
+        Returns:
+            False when `max_per_source` asks for its reset.
+        """
     def unregister(self, cause: str, /) -> None:
         """Its connection is closed, because of `cause`, one of `Stats.ends`. Does nothing the second time."""
     def count(self, bytes_in: int = 0, bytes_out: int = 0, discarded: int = 0) -> None:
@@ -105,6 +112,8 @@ class SessionRegistry:
     """Called with True when the limit is reached, with False when it no longer is."""
     on_empty: Callable[[], object] | None
     """Called when the last session has ended."""
+    source_of: Callable[[Any], str | None] | None
+    """The source of a client's address, as `max_per_source` counts them; None: sources are not limited."""
 
     def check_limit(self) -> None:
         """Call `on_capacity` if `at_capacity` has changed."""

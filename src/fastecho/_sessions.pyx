@@ -25,10 +25,11 @@ cdef class SessionBase:
 
 
 cdef class PythonSession(SessionBase):
-    def register(self, SessionRegistry registry):
+    def register(self, SessionRegistry registry, address):
         self.registry = registry
         self.registered = True
         registry.add(self)
+        return registry.source_of is None or registry.admit(self, address)
 
     def unregister(self, str cause):
         if self.registered:
@@ -91,6 +92,7 @@ cdef class SessionRegistry:
         shortest = min(self.idle_timeout or 4, self.write_timeout, self.linger_timeout, 4)
         self.interval = max(shortest / 4, 0.01)
         self.limit = limit or 0
+        self.per_source = {}
         self.context.reading = &self.pool.reading
         self.context.pattern = &self.terminator.pattern
         self.context.counters = self.counters.fields
@@ -127,6 +129,10 @@ cdef class SessionRegistry:
         session.next = session.previous = NULL
         self.count -= 1
         self.context.counters.active -= 1
+        if session.source is not None:
+            self.per_source[session.source] -= 1
+            if not self.per_source[session.source]:
+                del self.per_source[session.source]
         Py_DECREF(session)
         if self.is_at_capacity() != self.was_at_capacity:
             self.check_limit()
@@ -142,6 +148,17 @@ cdef class SessionRegistry:
     @property
     def at_capacity(self):
         return self.is_at_capacity()
+
+    cdef bint admit(self, SessionBase session, object address) except -1:
+        """Count the session for the source of its client; False: `max_per_source` sessions are counted for it already."""
+        cdef object source = self.source_of(address)
+        cdef object count = self.per_source.get(source, 0)
+        if source is not None:
+            if count >= self.config.max_per_source:
+                return False
+            session.source = source
+            self.per_source[source] = count + 1
+        return True
 
     cdef void set_pending(self, Py_ssize_t pending) noexcept:
         self.pending = pending

@@ -106,6 +106,12 @@ class ServerConfig:
         "Connections that each worker serves at the same time; more wait in the backlog. "
         "auto is what the descriptor limit allows.",
     )
+    max_per_source: int | None = _option(
+        None,
+        Integer(1, 1_000_000, none="off"),
+        "Limits and time-outs",
+        "Connections that each worker serves for one client address (IPv6: one /64) at the same time; more are reset.",
+    )
     idle_timeout: float | None = _option(
         None,
         Seconds(_MILLISECOND, _DAY, none="off"),

@@ -17,6 +17,7 @@ from ._net.acceptor import Acceptor
 from ._net.limits import connection_limit, describe_shortage, descriptor_limit
 from ._net.listeners import Listeners, bind, drop_syns, socket_address
 from ._net.loops import runs_on_uvloop
+from ._net.sources import source_of
 from ._net.tls import HANDSHAKE_TIMEOUT, server_context
 from ._session import EchoSession, Sessions
 from .config import ServerConfig
@@ -145,6 +146,7 @@ class EchoServer:
             limit=self._limit,
         )
         sessions.on_capacity = self._on_capacity
+        sessions.source_of = source_of if self.config.max_per_source is not None else None
         handler = self._on_connection
         if handler is None and self.config.fault:
             from ._injection import ConfiguredFaults

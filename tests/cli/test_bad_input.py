@@ -65,6 +65,7 @@ VALUES: list[tuple[str, str, str]] = [
     ("workers", "many", "must be a whole number between 1 and 512, or auto"),
     ("busy_poll", "0", "must be between 1 and 1000000, or off"),
     ("max_connections", "0", "must be between 1 and 1000000, or auto"),
+    ("max_per_source", "0", "must be between 1 and 1000000, or off"),
     ("idle_timeout", "0", "must be between 1 ms and 24 h, or off"),
     ("idle_timeout", "never", "must be a time, such as 30, 2s, 500ms or 5m, or off"),
     ("write_timeout", "off", "must be a time, such as 30, 2s, 500ms or 5m"),

@@ -47,6 +47,7 @@ SAMPLES: dict[str, tuple[str, str | None, Any]] = {
     "buffers": ("8", "8", 8),
     "pin_buffers": ("true", "true", True),
     "proxy_protocol": ("true", "true", True),
+    "max_per_source": ("20", "20", 20),
     "tls_cert": ("cert.pem", None, "cert.pem"),
     "tls_key": ("key.pem", None, "key.pem"),
     "tls_client_ca": ("ca.pem", None, "ca.pem"),

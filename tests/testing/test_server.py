@@ -424,6 +424,7 @@ GIVEN = {
     "terminator": b"END",
     "match": "anywhere",
     "max_connections": 5,
+    "max_per_source": 5,
     "idle_timeout": 100.0,
     "write_timeout": 7.0,
     "linger_timeout": 3.0,

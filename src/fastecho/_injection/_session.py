@@ -81,8 +81,8 @@ class FaultySession(PythonSession):
         for each in self._connection.chosen:
             if each.fault.kind == "stop_reading":
                 self._socket.set_receive_window(each.fault.get("window"))
-        self.register(self._sessions)
-        if self._sessions.closed:
+        admitted = self.register(self._sessions, self._socket.client_address())
+        if self._sessions.closed or not admitted:
             self.reset("refused")
         elif refuse := self._connection.first("refuse"):
             self._connection.report(refuse, 0, "in", 0)

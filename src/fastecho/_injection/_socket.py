@@ -12,6 +12,7 @@ import ssl
 import sys
 from collections import deque
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from .._net.kernel import close_means_reset, left, unacknowledged, unread, would_block
 from .._net.tls import AlertPending
@@ -94,6 +95,12 @@ class ClientSocket:
         return taken
 
     # -- what the kernel knows -------------------------------------------------------------------------------
+
+    def client_address(self) -> Any:
+        """As `getpeername` returns it; None after the client has left."""
+        with contextlib.suppress(OSError):
+            return self._sock.getpeername()
+        return None
 
     def unacknowledged(self) -> int:
         """Bytes that the client has not acknowledged; 0 after a reset, and where that cannot be known."""

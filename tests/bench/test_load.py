@@ -236,6 +236,7 @@ def test_a_missing_unix_path_is_one_line():
         ("connections", 0), ("size", 0), ("size", SizeRange(5, 4)), ("size", ()), ("size", 17 << 20), ("depth", 0),
         ("rate", 0), ("rate", -1.0), ("rate", float("nan")), ("duration", 0), ("threads", 0), ("threads", 51),
         ("arrivals", "never"), ("timeout", 0), ("connections", True), ("connections", "5"), ("terminator", b""),
+        ("server_closes", True),
     ],
 )  # fmt: skip
 def test_a_spec_that_cannot_be(name, value):

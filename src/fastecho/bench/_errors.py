@@ -8,6 +8,8 @@ from ..errors import EX_FAILURE, SHORTAGES, FastechoError
 
 ERROR_KINDS: Final = ("connect", "reset", "short", "corrupt", "excess", "timeout")
 
+NO_EOF: Final = "no EOF"
+
 _LONGEST: Final = 40
 # What other services send, and what that means for a user who took one for an echo server.
 _SERVICES: Final = (
@@ -82,7 +84,7 @@ def describe(kind: str, error: FirstError, *, timeout: float, plain: bool) -> st
     if kind in ("corrupt", "excess"):
         return f"{kind}: {where}, {wrong_bytes(error.offset, error.got, error.expected)}"
     if kind == "timeout":
-        return f"timeout: {where}, nothing for {timeout:g} s after {error.offset} bytes of echo"
+        return f"timeout: {where}, {error.reason or 'nothing'} for {timeout:g} s after {error.offset} bytes of echo"
     hint = tls_hint(error.offset, plain=plain)
     if kind == "short":
         return f"short: {where}, closed by the server after {error.offset} bytes of echo{hint}"

@@ -8,9 +8,18 @@ Phases, written by the thread that measures, read by the engine between two wait
 
 A connection:
 
-    CLOSED ─open()─► CONNECTING ─writable─► OPEN ─(reply complete, churn)─► CLOSED
+    CLOSED ─open()─► CONNECTING ─writable─► OPEN ─(reply complete; churn: end_cycle())─► CLOSED
        ▲                  │                   │
        └──── fail(kind): counted, closed, opened again by sweep() after 100 ms ────┘
+
+With churn, each connection carries one message. Who closes first, after the complete reply:
+
+    the client (no terminator):  end_cycle() closes with FIN.
+    the server (terminator):     the message ends in the terminator; the connection waits for the server's EOF, then
+                                 end_cycle() closes with RST, so that the server's port is not left in TIME_WAIT.
+
+While it waits for EOF, `inflight` is 1 and `expected` is 0 (`awaits_eof`): DRAIN and the time-out wait for EOF as for a
+reply, and any byte is excess.
 
 The payload of a connection is one endless stream: a table of pseudo-random bytes, read round and round from an offset that
 differs by connection. The length of the table is a prime number of cache lines, so bytes that are lost, doubled, swapped or
@@ -85,6 +94,7 @@ cdef enum:
 
 cdef struct Fault:                      # the first of its kind
     int connection, error
+    bint awaited_eof
     uint64_t offset
     unsigned char got[SHOWN]            # the bytes that came, and those that should have come in their place
     unsigned char expected[SHOWN]
@@ -100,6 +110,9 @@ cdef class Engine:
         uint32_t *sizes
         unsigned char *table
         unsigned char *inbox
+        unsigned char *outbox               # a part of a message with its terminator in place
+        unsigned char *terminator
+        uint32_t terminator_size            # 0: the client closes first
         uint32_t chunk                      # of one read or write
         uint64_t timeout, random
         double gap                          # open loop: nanoseconds between the messages of one connection
@@ -126,6 +139,11 @@ cdef class Engine:
     cdef void handle(self, int i, int flags) noexcept nogil
     cdef void receive(self, int i, int ending) noexcept nogil
     cdef void complete(self, Connection *c, int i) noexcept nogil
+    cdef void await_eof(self, Connection *c) noexcept nogil
+    cdef bint awaits_eof(self, Connection *c) noexcept nogil
+    cdef void end_cycle(self, int i) noexcept nogil
+    cdef const unsigned char *part(self, uint32_t at, uint64_t left, size_t size) noexcept nogil
+    cdef const unsigned char *with_terminator(self, uint32_t at, uint64_t left, size_t size) noexcept nogil
     cdef void flush(self, int i) noexcept nogil
     cdef void queue(self, int i, uint64_t when) noexcept nogil
     cdef void begin(self, int i) noexcept nogil

@@ -7,6 +7,7 @@ from typing import final
 from typing_extensions import Self
 
 from ._errors import ERROR_KINDS as ERROR_KINDS
+from ._errors import NO_EOF as NO_EOF
 from ._errors import FirstError
 from ._hdr import Histogram
 
@@ -32,11 +33,16 @@ def is_timed(phase: Phase, open_loop: bool, when: int, from_time: int, to_time: 
 def now() -> int:
     """The engine's clock: monotonic, in nanoseconds."""
 
+def close_means_reset(fd: int) -> None:
+    """Close the socket with RST instead of FIN."""
+
 @final
 class Engine:
     """The load of one thread. `run()` holds no interpreter lock; the other methods may be called meanwhile.
 
     A new engine is in the phase CONNECT.
+
+    With `churn`, a `terminator` that is not empty ends every message, and the server closes first.
 
     Raises:
         ValueError: an address is not numeric or of another family, or the table is too small.
@@ -56,6 +62,7 @@ class Engine:
         chunk: int,
         verify: bool,
         churn: bool,
+        terminator: bytes,
         rate: float,
         poisson: bool,
         offset: float,

@@ -9,11 +9,11 @@ from libc.string cimport memcmp, memcpy
 from posix cimport unistd
 from posix.stdlib cimport posix_memalign
 
-from .._sys cimport fe_would_block
+from .._sys cimport fe_close_means_reset, fe_would_block
 
 import os
 
-from ._errors import ERROR_KINDS, FirstError
+from ._errors import ERROR_KINDS, NO_EOF, FirstError
 from ._hdr cimport Histogram
 
 cdef extern from "sys/socket.h" nogil:
@@ -31,6 +31,10 @@ def now():
     return fe_now()
 
 
+def close_means_reset(int fd):
+    fe_close_means_reset(fd)
+
+
 cpdef bint may_send(int phase, bint open_loop) noexcept nogil:
     return phase == WARM_UP or phase == MEASURE or (phase == DRAIN and open_loop)
 
@@ -45,8 +49,8 @@ cpdef bint is_timed(int phase, bint open_loop, uint64_t when, uint64_t from_time
 cdef class Engine:
     @cython.overflowcheck(False)    # the seed is meant to wrap
     def __cinit__(self, *, int family, str host, int port, sources, int connections, int depth, sizes, bytes table,
-                  uint32_t chunk, bint verify, bint churn, double rate, bint poisson, double offset, double timeout,
-                  uint64_t seed, int index):
+                  uint32_t chunk, bint verify, bint churn, bytes terminator, double rate, bint poisson, double offset,
+                  double timeout, uint64_t seed, int index):
         cdef int i
         self.connection_count, self.depth, self.index = connections, 1 if churn else depth, index
         self.verify, self.churn = verify, churn
@@ -55,6 +59,7 @@ cdef class Engine:
         self.timeout = <uint64_t>(timeout * 1e9)
         self.random = (seed * 0x9E3779B97F4A7C15 + index) | 1
         self.chunk = chunk
+        self.terminator_size = len(terminator) if churn else 0
         if len(table) < PERIOD + chunk:
             raise ValueError("the table must hold PERIOD + chunk bytes")
         self.address_len = fe_address(family, os.fsencode(host), port, &self.address)
@@ -67,10 +72,14 @@ cdef class Engine:
         self.sizes = <uint32_t *>calloc(self.size_count, sizeof(uint32_t))
         self.sources = <sockaddr_storage *>calloc(self.source_count + 1, sizeof(sockaddr_storage))
         if (posix_memalign(<void **>&self.table, PAGE, PERIOD + chunk)
-                or posix_memalign(<void **>&self.inbox, PAGE, chunk) or self.connections == NULL or self.messages == NULL
+                or posix_memalign(<void **>&self.inbox, PAGE, chunk)
+                or posix_memalign(<void **>&self.outbox, PAGE, chunk if self.terminator_size else PAGE)
+                or posix_memalign(<void **>&self.terminator, PAGE, len(terminator) + 1)
+                or self.connections == NULL or self.messages == NULL
                 or self.heap == NULL or self.sizes == NULL or self.sources == NULL):
             raise MemoryError
         memcpy(self.table, <const char *>table, PERIOD + chunk)
+        memcpy(self.terminator, <const char *>terminator, len(terminator))
         for i in range(connections):
             self.connections[i].fd = -1
             # Constant arrivals are evenly spaced over all connections, Poisson ones need no order.
@@ -97,6 +106,8 @@ cdef class Engine:
         free(self.sources)
         free(self.table)
         free(self.inbox)
+        free(self.outbox)
+        free(self.terminator)
 
     def run(self):
         with nogil:
@@ -192,11 +203,15 @@ cdef class Engine:
         cdef ssize_t n
         cdef uint32_t left, place
         cdef size_t expected
+        cdef const unsigned char *due
         cdef int done
         while True:
             n = recv(c.fd, self.inbox, self.chunk, 0)
             if n <= 0:
-                if n == 0:
+                if n == 0 and self.awaits_eof(c):
+                    self.now = fe_now()
+                    self.end_cycle(i)
+                elif n == 0:
                     self.fail(i, E_SHORT, 0)
                 elif not fe_would_block(errno):
                     self.fail(i, E_RESET, errno)
@@ -204,11 +219,14 @@ cdef class Engine:
             self.now = fe_now()
             expected = min(<uint64_t>n, c.expected)
             if self.verify and memcmp(self.inbox, self.table + c.rx_at, expected) != 0:
-                place = 0
-                while self.inbox[place] == self.table[c.rx_at + place]:
-                    place += 1
-                self.fail_with_bytes(i, E_CORRUPT, place, expected, n)
-                return
+                # The terminator is not in the table: with one, this is the way of every complete message.
+                due = self.part(c.rx_at, c.expected, expected)
+                if not self.terminator_size or memcmp(self.inbox, due, expected) != 0:
+                    place = 0
+                    while self.inbox[place] == due[place]:
+                        place += 1
+                    self.fail_with_bytes(i, E_CORRUPT, place, expected, n)
+                    return
             if <uint64_t>n > expected:
                 self.fail_with_bytes(i, E_EXCESS, expected if self.verify else 0, expected, n)
                 return
@@ -224,12 +242,11 @@ cdef class Engine:
             c.missing -= left
             if done:
                 if self.churn:
-                    self.drop(i)
-                    c.retry = 0
-                    if may_send(self.seen, self.open_loop):
-                        self.begin(i)
-                    return
-                if self.open_loop:
+                    if not self.terminator_size:
+                        self.end_cycle(i)
+                        return
+                    self.await_eof(c)
+                elif self.open_loop:
                     if not c.scheduled:
                         self.send_due(i)
                 elif may_send(self.seen, self.open_loop):
@@ -255,6 +272,37 @@ cdef class Engine:
         c.inflight -= 1
         self.inflight -= 1
         c.missing = self.messages[<size_t>i * self.depth + c.head].size if c.inflight else 0
+
+    cdef inline void await_eof(self, Connection *c) noexcept nogil:
+        c.inflight = c.missing = 1
+        self.inflight += 1
+
+    cdef inline bint awaits_eof(self, Connection *c) noexcept nogil:
+        return self.terminator_size and c.inflight and c.expected == 0
+
+    cdef void end_cycle(self, int i) noexcept nogil:
+        """Close a connection that has carried its message, and open the next one."""
+        cdef Connection *c = &self.connections[i]
+        if self.terminator_size:
+            fe_close_means_reset(c.fd)
+        self.drop(i)
+        c.retry = 0
+        if may_send(self.seen, self.open_loop):
+            self.begin(i)
+
+    cdef inline const unsigned char *part(self, uint32_t at, uint64_t left, size_t size) noexcept nogil:
+        """`size` bytes of a stream from `at` in the table. With a terminator, the message ends after `left` bytes."""
+        if self.terminator_size:
+            return self.with_terminator(at, left, size)
+        return self.table + at
+
+    cdef const unsigned char *with_terminator(self, uint32_t at, uint64_t left, size_t size) noexcept nogil:
+        cdef uint64_t plain = left - min(left, <uint64_t>self.terminator_size)
+        if size <= plain:
+            return self.table + at
+        memcpy(self.outbox, self.table + at, plain)
+        memcpy(self.outbox + plain, self.terminator + self.terminator_size - (left - plain), size - plain)
+        return self.outbox
 
     cdef inline void queue(self, int i, uint64_t when) noexcept nogil:
         cdef Connection *c = &self.connections[i]
@@ -282,7 +330,7 @@ cdef class Engine:
         c.blocked = False
         while c.unsent:
             size = min(c.unsent, <uint64_t>self.chunk)
-            n = send(c.fd, self.table + c.tx_at, size, MSG_NOSIGNAL)
+            n = send(c.fd, self.part(c.tx_at, c.unsent, size), size, MSG_NOSIGNAL)
             if n < 0 and not fe_would_block(errno):
                 if c.state == CONNECTING and (errno == ENOTCONN or errno == EINPROGRESS):
                     return
@@ -452,6 +500,7 @@ cdef class Engine:
         cdef Fault *fault = &self.faults[kind]
         if self.error_counts[kind] == 0:
             fault.connection, fault.error, fault.offset = i, error, c.received
+            fault.awaited_eof = self.awaits_eof(c)
         self.error_counts[kind] += 1
         self.drop(i)
         c.retry = self.now + RETRY
@@ -465,7 +514,7 @@ cdef class Engine:
             fault.got_size = <int>min(size - place, <size_t>SHOWN)
             fault.expected_size = <int>min(expected - place, <size_t>SHOWN)
             memcpy(fault.got, self.inbox + place, fault.got_size)
-            memcpy(fault.expected, self.table + c.rx_at + place, fault.expected_size)
+            memcpy(fault.expected, self.part(c.rx_at, c.expected, expected) + place, fault.expected_size)
         self.fail(i, kind, 0)
 
     # -- for the thread that measures -----------------------------------------------------------------------------
@@ -494,6 +543,7 @@ cdef class Engine:
             if self.error_counts[k]:
                 fault = &self.faults[k]
                 found[kind] = FirstError(fault.connection, fault.offset, fault.error,
+                                         reason=NO_EOF if kind == "timeout" and fault.awaited_eof else "",
                                          got=fault.got[:fault.got_size], expected=fault.expected[:fault.expected_size])
         return found
 

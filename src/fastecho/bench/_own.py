@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
+from .._options.text import format_terminator
 from ._errors import LoadError
 
 _START_SECONDS = 20.0
@@ -35,7 +36,7 @@ def split_cpus() -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 @contextlib.contextmanager
-def own_server(cpus: tuple[int, ...], workers: int = 1) -> Iterator[tuple[str, int]]:
+def own_server(cpus: tuple[int, ...], workers: int = 1, terminator: bytes = b"") -> Iterator[tuple[str, int]]:
     """Its address and process id. Raises LoadError when it does not start.
 
     The server ends when this process ends, however that comes: only this process holds the other end of `--exit-fd`.
@@ -44,7 +45,7 @@ def own_server(cpus: tuple[int, ...], workers: int = 1) -> Iterator[tuple[str, i
         ready, ready_theirs = socket.socketpair()
         ending, ending_theirs = socket.socketpair()
         with ready_theirs, ending_theirs, _affinity(cpus):
-            server = _start(workers, ready_theirs.fileno(), ending_theirs.fileno())
+            server = _start(workers, terminator, ready_theirs.fileno(), ending_theirs.fileno())
     except OSError as error:
         raise LoadError(f"cannot start a server: {error}") from None
     with ready, ending, server:
@@ -54,11 +55,12 @@ def own_server(cpus: tuple[int, ...], workers: int = 1) -> Iterator[tuple[str, i
             _end(server, ending)
 
 
-def _start(workers: int, ready_fd: int, exit_fd: int) -> "subprocess.Popen[bytes]":
+def _start(workers: int, terminator: bytes, ready_fd: int, exit_fd: int) -> "subprocess.Popen[bytes]":
     """Start the server, out of reach of our environment's options and of signals that our terminal sends."""
     path = ascii([os.fspath(each) for each in sys.path])
     code = _CODE.format(path=path, parent=os.getpid(), sigkill=int(signal.SIGKILL))
-    arguments = ["--port", "0", "--terminator", "none", "--log-level", "warning", "--log-format", "json"]
+    shown = format_terminator(terminator) if terminator else "none"
+    arguments = ["--port", "0", "--terminator", shown, "--log-level", "warning", "--log-format", "json"]
     arguments += ["--workers", str(workers), "--ready-fd", str(ready_fd), "--exit-fd", str(exit_fd)]
     return subprocess.Popen(
         # It gets our path as it is. With -S Python reads no `.pth` files: in an ASCII locale it does not start where

@@ -20,9 +20,9 @@ import time
 from dataclasses import dataclass, field
 
 from ..errors import ConfigError
-from ._errors import ERROR_KINDS, FirstError
+from ._errors import ERROR_KINDS, NO_EOF, FirstError
 from ._hdr import Histogram
-from ._load import Phase, is_timed, may_send, now
+from ._load import Phase, close_means_reset, is_timed, may_send, now
 from ._local import source_addresses
 from .spec import PERIOD, LoadSpec
 from .target import Address
@@ -93,6 +93,17 @@ def reason_of(error: OSError) -> str:
     return error.strerror or str(error)
 
 
+def was_reset(sock: socket.socket, error: ssl.SSLEOFError) -> bool:
+    """Whether an end without close_notify was RST, not FIN: Python may raise `SSLEOFError` for both."""
+    if error.reason == "UNEXPECTED_EOF_WHILE_READING":
+        return False  # from OpenSSL 3 on, for FIN only
+    try:
+        sock.getpeername()
+    except OSError:
+        return True
+    return False
+
+
 class TLSEngine:
     """The interface of `_load.Engine`; `run` holds the interpreter lock most of the time."""
 
@@ -103,6 +114,7 @@ class TLSEngine:
         self.chunk = spec.chunk
         self.table = memoryview(spec.payload(self.chunk))
         self.sizes = itertools.cycle(spec.size_table())
+        self.ending = spec.ending  # empty: the client closes first
         self.draw = random.Random(spec.seed)
         self.depth = 1 if spec.churn else spec.depth
         self.timeout = int(spec.timeout * 1e9)
@@ -226,7 +238,9 @@ class TLSEngine:
             self._fail(c, "connect", OSError(failed, os.strerror(failed)))
             return
         self.poller.unregister(raw)
-        c.sock = self.context.wrap_socket(raw, do_handshake_on_connect=False, server_hostname=self.server_name)
+        c.sock = self.context.wrap_socket(
+            raw, do_handshake_on_connect=False, suppress_ragged_eofs=False, server_hostname=self.server_name
+        )
         self.poller.register(c.sock, selectors.EVENT_READ | selectors.EVENT_WRITE, c)
 
     def _receive(self, c: Connection, sock: ssl.SSLSocket) -> None:
@@ -235,14 +249,23 @@ class TLSEngine:
                 data = sock.recv(self.chunk)
             except _AGAIN:
                 return
+            except ssl.SSLEOFError as error:
+                if was_reset(sock, error):
+                    self._fail(c, "reset", OSError(errno.ECONNRESET, os.strerror(errno.ECONNRESET)))
+                    return
+                data = b""
             except OSError as error:
                 self._fail(c, "reset", error)
+                return
+            if not data and self._awaits_eof(c):
+                self.now = now()
+                self._end_cycle(c)
                 return
             if not data:
                 self._fail(c, "short")
                 return
             self.now = c.last = now()
-            expected = self.table[c.rx_at : c.rx_at + min(c.expected, len(data))]
+            expected = self._part(c.rx_at, c.expected, min(c.expected, len(data)))
             if self.spec.verify and data[: len(expected)] != expected:
                 place = next(k for k, byte in enumerate(expected) if byte != data[k])
                 c.received += place
@@ -265,16 +288,41 @@ class TLSEngine:
             self._complete(c)
             done += 1
         c.missing -= left
-        if done and self.spec.churn:
-            self._drop(c)
-            if may_send(self.seen, self.open_loop):
-                self._begin(c)
+        if done and self.ending:
+            self._await_eof(c)
+        elif done and self.spec.churn:
+            self._end_cycle(c)
         elif done and self.open_loop:
             self._send_due(c)
         elif done and may_send(self.seen, self.open_loop):
             for _ in range(done):
                 self._queue(c, self.now)
             self._flush(c)
+
+    def _await_eof(self, c: Connection) -> None:
+        """As in `_load.pxd`: EOF counts as in flight, and any byte before it is excess."""
+        c.messages.append((self.now, 0))
+        c.missing = 1
+        self.inflight += 1
+
+    def _awaits_eof(self, c: Connection) -> bool:
+        return bool(self.ending and c.messages and not c.expected)
+
+    def _end_cycle(self, c: Connection) -> None:
+        assert c.sock is not None
+        if self.ending:
+            close_means_reset(c.sock.fileno())
+        self._drop(c)
+        if may_send(self.seen, self.open_loop):
+            self._begin(c)
+
+    def _part(self, at: int, left: int, size: int) -> "bytes | memoryview":
+        """`size` bytes of a stream from `at` in the table; with a terminator, the message ends after `left` bytes."""
+        plain = max(0, left - len(self.ending))
+        if not self.ending or size <= plain:
+            return self.table[at : at + size]
+        start = len(self.ending) - (left - plain)
+        return bytes(self.table[at : at + plain]) + self.ending[start : start + size - plain]
 
     def _complete(self, c: Connection) -> None:
         when, size = c.messages.popleft()
@@ -299,7 +347,7 @@ class TLSEngine:
     def _flush(self, c: Connection) -> None:
         while c.unsent and c.sock is not None and c.handshake_done:
             try:
-                sent = c.sock.send(self.table[c.tx_at : c.tx_at + min(c.unsent, self.chunk)])
+                sent = c.sock.send(self._part(c.tx_at, c.unsent, min(c.unsent, self.chunk)))
             except _AGAIN:
                 break
             except OSError as error:
@@ -409,7 +457,7 @@ class TLSEngine:
                 if not c.handshake_done:
                     self._fail(c, "connect", no_handshake())
                 elif c.messages:
-                    self._fail(c, "timeout")
+                    self._fail(c, "timeout", reason=NO_EOF if self._awaits_eof(c) else "")
 
     def _drop(self, c: Connection) -> None:
         if c.sock is None:
@@ -426,9 +474,10 @@ class TLSEngine:
         c.unsent, c.handshake_done = 0, False
 
     def _fail(
-        self, c: Connection, kind: str, error: OSError | None = None, got: bytes = b"", expected: bytes = b""
-    ) -> None:
-        number, reason = (error.errno or 0, reason_of(error)) if error else (0, "")
+        self, c: Connection, kind: str, error: OSError | None = None, got: bytes = b"", expected: bytes = b"",
+        reason: str = "",
+    ) -> None:  # fmt: skip
+        number, reason = (error.errno or 0, reason_of(error)) if error else (0, reason)
         if isinstance(error, ssl.SSLError):
             number = 0  # of OpenSSL
         self._first.setdefault(kind, FirstError(c.index, c.received, number, reason, got, expected))

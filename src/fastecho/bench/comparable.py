@@ -8,7 +8,7 @@ from ..errors import EX_USAGE, FastechoError
 from .measure import Report
 from .spec import LoadSpec
 from .target import Target
-from .text import size_text
+from .text import churn_text, size_text
 from .units import number
 
 # What a load is made of, each with the words for it.
@@ -19,7 +19,7 @@ _LOAD: Final[Mapping[str, Callable[[LoadSpec], str]]] = {
     "size": lambda spec: f"messages of {size_text(spec.size)} B",
     "connections": lambda spec: f"{spec.connections} connections",
     "depth": lambda spec: f"depth {spec.depth}",
-    "churn": lambda spec: "a connection a message" if spec.churn else "connections that stay",
+    "churn": churn_text,
     "tls": lambda spec: "TLS" if Target.parse(spec.target).tls else "no TLS",
     "threads": lambda spec: f"{spec.threads} client threads",
     "verify": lambda spec: "bytes compared" if spec.verify else "bytes not compared",

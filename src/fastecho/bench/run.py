@@ -121,6 +121,7 @@ class _Run:
                     chunk=chunk,
                     verify=spec.verify,
                     churn=spec.churn,
+                    terminator=spec.ending,
                     rate=rate,
                     poisson=spec.arrivals == "poisson",
                     offset=1e9 / rate * k / spec.threads if rate else 0.0,

@@ -56,11 +56,15 @@ class LoadSpec:
             message when the last one is back (closed loop).
         arrivals: `constant` or `poisson`, in an open loop.
         churn: a connection for each message: connect, echo, close; latency counts from before the connect.
+        server_closes: with churn, who closes first. False: the client closes after the echo, with FIN. True: each
+            message ends in the terminator; after the echo, the client waits for the server's EOF, then closes
+            with RST. Latency counts to the end of the echo; the next connection begins after EOF.
         duration: seconds measured; warmup: seconds of load before them.
         threads: engine threads, among which the connections are split.
         cpus: thread i is pinned to cpus[i % len(cpus)], where the system can (Linux).
         verify: compare every byte echoed.
-        terminator: the payload never holds the last byte of it; None allows any byte.
+        terminator: the payload never holds the last byte of it, except where server_closes ends a message in it; None
+            allows any byte.
         timeout: seconds without an answer before a connection counts as one that timed out.
         sources: local addresses to connect from, in turn; None chooses some on loopback when ports would run out.
         interval: seconds a sample of the series; None is a fiftieth of the duration, within 0.05 and 1.
@@ -75,6 +79,7 @@ class LoadSpec:
     rate: float | None = None
     arrivals: str = "constant"
     churn: bool = False
+    server_closes: bool = False
     duration: float = 10.0
     warmup: float = 1.0
     threads: int = 1
@@ -117,12 +122,23 @@ class LoadSpec:
             self._check_sources()
         if self.terminator == b"":
             raise ConfigError("terminator", self.terminator, "must have a byte at least, or be None")
+        if self.server_closes:
+            self._check_server_closes()
 
     def _within(self, name: str, low: float, high: float) -> None:
         value: Any = getattr(self, name)
         kinds = (int, float) if isinstance(low, float) or name in ("duration", "warmup", "timeout") else (int,)
         if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
             raise ConfigError(name, value, f"must be between {low:g} and {high:g}")
+
+    def _check_server_closes(self) -> None:
+        if not self.churn:
+            raise ConfigError("server_closes", True, "needs churn: other connections stay open")
+        if self.terminator is None:
+            raise ConfigError("server_closes", True, "needs a terminator, at which the server closes")
+        if min(self._size_bounds()) < len(self.terminator):
+            must = f"must be at least that of the terminator, {len(self.terminator)}, which ends the message"
+            raise ConfigError("size", min(self._size_bounds()), must)
 
     def _check_sources(self) -> None:
         if Target.parse(self.target).unix:
@@ -169,6 +185,11 @@ class LoadSpec:
         table = list(self.size) * max(1, _SIZE_TABLE // len(self.size))
         draw.shuffle(table)
         return table
+
+    @property
+    def ending(self) -> bytes:
+        """The bytes in which every message ends, at which the server closes; empty if the client closes."""
+        return self.terminator if self.server_closes and self.terminator else b""
 
     @property
     def chunk(self) -> int:

@@ -8,7 +8,7 @@ from ._hdr import Histogram
 from .measure import Report
 from .result import LoadResult
 from .slo import Slo
-from .spec import SizeRange
+from .spec import LoadSpec, SizeRange
 from .target import Target
 from .units import duration, number
 
@@ -21,6 +21,13 @@ def size_text(size: int | tuple[int, ...] | SizeRange) -> str:
     if isinstance(size, int):
         return str(size)
     return ("-" if isinstance(size, SizeRange) else ",").join(map(str, size))
+
+
+def churn_text(spec: LoadSpec) -> str:
+    """What a connection carries, and who closes it first if that is not the client."""
+    if not spec.churn:
+        return "connections that stay"
+    return "a connection a message, closed by the server" if spec.server_closes else "a connection a message"
 
 
 def where(result: LoadResult) -> str:
@@ -38,7 +45,7 @@ def load_line(result: LoadResult) -> str:
     if spec.depth > 1:
         parts.append(f"{spec.depth} in flight each")
     if spec.churn:
-        parts.append("a connection a message")
+        parts.append(churn_text(spec))
     if not spec.verify:
         parts.append("bytes not checked")
     if result.partial:

@@ -61,6 +61,8 @@ def usage_error(flag: str, value: object, must: str) -> CommandLineError:
 def as_usage(error: ConfigError) -> CommandLineError:
     """A bad value given on the command line, by the name that it has there."""
     flag = {"target": "TARGET", "sources": "--source"}.get(error.option, _flag(error.option))
+    if error.value is True:  # a flag has no value to show
+        return CommandLineError(flag, error.must, EX_USAGE)
     return usage_error(flag, error.value, error.must)
 
 

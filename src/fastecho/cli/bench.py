@@ -151,6 +151,8 @@ def _complete_target(ctx: click.Context, param: click.Parameter, incomplete: str
 @option("--arrivals", Choice("constant", "poisson"), default="constant",
         help="How the messages of --rate follow each other.  [constant]")  # fmt: skip
 @click.option("--churn", is_flag=True, help="Connect, echo one message, close, again and again.")
+@click.option("--server-closes", is_flag=True,
+              help="With --churn: end each message in the terminator, and wait for the server to close.")  # fmt: skip
 @option("--duration -d", Seconds(0.01, 86400), default=10.0, help="How long to measure.  [10s]")
 @option("--warmup", Seconds(0, 3600), default=1.0, help="Load before that, not measured.  [1s]")
 @option("--threads -t", Integer(1, 256), default=1, help="Threads of the client, one a core.  [1]")
@@ -207,8 +209,8 @@ def _checked(options: dict[str, Any]) -> "tuple[list[Slo], Slo | None, LoadSpec]
     objectives = [Slo.parse(text) for text in options["slo"]]
     text = options["find_max_rate"]
     searched = Slo.latency_bound(text, "find_max_rate") if text is not None else None
-    names = ("connections", "size", "depth", "rate", "arrivals", "churn", "duration", "warmup", "threads", "cpus",
-             "verify", "terminator", "timeout", "tls_ca", "tls_insecure")  # fmt: skip
+    names = ("connections", "size", "depth", "rate", "arrivals", "churn", "server_closes", "duration", "warmup",
+             "threads", "cpus", "verify", "terminator", "timeout", "tls_ca", "tls_insecure")  # fmt: skip
     chosen = {name: options[name] for name in names}
     spec = LoadSpec(target=options["target"] or "127.0.0.1:1", sources=options["source"] or None, **chosen)
     check_effects(options, Target.parse(spec.target))
@@ -245,7 +247,8 @@ def _target(options: dict[str, Any], spec: "LoadSpec") -> "Iterator[tuple[LoadSp
     server_cpus, client_cpus = split_cpus()
     if spec.cpus:
         server_cpus = tuple(cpu for cpu in (*server_cpus, *client_cpus) if cpu not in spec.cpus) or server_cpus
-    with own_server(server_cpus if options["workers"] == 1 else (), options["workers"]) as (address, pid):
+    pinned = server_cpus if options["workers"] == 1 else ()
+    with own_server(pinned, options["workers"], spec.ending) as (address, pid):
         yield dataclasses.replace(spec, target=address, cpus=spec.cpus or client_cpus or None), (pid,)
 
 

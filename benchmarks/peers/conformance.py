@@ -148,7 +148,16 @@ def checks_of(peer: Peer) -> tuple[Callable[[int, Peer], None], ...]:
 
 
 def check(peer: Peer) -> None:
-    """Starts the server and runs every check that applies; raises ConformanceError or ServerError."""
+    """Starts the server and runs every check that applies; raises ConformanceError or ServerError.
+
+    A server that has an option to end sessions at NUL is checked with it, too.
+    """
+    check_started(peer)
+    if (other := peer.ending_at_nul()) is not None and other != peer:
+        check_started(other)
+
+
+def check_started(peer: Peer) -> None:
     with Server(peer, None) as server:
         for run in checks_of(peer):
             try:

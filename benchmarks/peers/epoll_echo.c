@@ -2,9 +2,9 @@
  *
  * One thread, level-triggered epoll, one buffer shared by all connections; a readable socket costs one recv and
  * one send. What a send could not take is kept in memory of its own, and that connection is not read until it has
- * gone. It ends a session at end of file or error only.
+ * gone. It ends a session at end of file or error; with --end-at-nul, also when a read ends in NUL.
  *
- * usage: epoll_echo PORT [--busy-poll US]
+ * usage: epoll_echo PORT [--busy-poll US] [--end-at-nul]
  *
  * listens on 127.0.0.1, prints the port when ready. --busy-poll: after activity, ask epoll without sleeping for up
  * to US microseconds. */
@@ -26,12 +26,14 @@ enum { BUFFER_SIZE = 64 * 1024, BATCH = 1024, BACKLOG = 4096 };
 
 struct tail {
     size_t length, sent;
+    int last;
     char bytes[];
 };
 
 static char buffer[BUFFER_SIZE];
 static struct tail **tails; /* by descriptor; NULL unless bytes are due */
 static int poller;
+static int end_at_nul;
 
 static void fail(const char *what)
 {
@@ -53,13 +55,14 @@ static void end_session(int fd)
     close(fd);
 }
 
-static void keep(int fd, const char *bytes, size_t length)
+static void keep(int fd, const char *bytes, size_t length, int last)
 {
     struct tail *tail = malloc(sizeof *tail + length);
     if (!tail)
         fail("malloc");
     tail->length = length;
     tail->sent = 0;
+    tail->last = last;
     memcpy(tail->bytes, bytes, length);
     tails[fd] = tail;
     watch(fd, EPOLL_CTL_MOD, EPOLLOUT);
@@ -75,7 +78,9 @@ static void flush(int fd)
         return;
     }
     tail->sent += (size_t)sent;
-    if (tail->sent == tail->length) {
+    if (tail->sent == tail->length && tail->last) {
+        end_session(fd);
+    } else if (tail->sent == tail->length) {
         free(tail);
         tails[fd] = NULL;
         watch(fd, EPOLL_CTL_MOD, EPOLLIN);
@@ -91,15 +96,19 @@ static void echo(int fd)
         return;
     }
     ssize_t sent = send(fd, buffer, (size_t)received, MSG_NOSIGNAL);
-    if (__builtin_expect(sent == received, 1))
+    int last = end_at_nul && buffer[received - 1] == '\0';
+    if (__builtin_expect(sent == received, 1)) {
+        if (last)
+            end_session(fd);
         return;
+    }
     if (sent < 0 && errno != EAGAIN) {
         end_session(fd);
         return;
     }
     if (sent < 0)
         sent = 0;
-    keep(fd, buffer + sent, (size_t)(received - sent));
+    keep(fd, buffer + sent, (size_t)(received - sent), last);
 }
 
 static void accept_all(int listener)
@@ -152,10 +161,17 @@ static int wait_spinning(struct epoll_event *events, long long spin_ns)
 int main(int argc, char **argv)
 {
     long long spin_ns = 0;
-    if (argc == 4 && !strcmp(argv[2], "--busy-poll"))
-        spin_ns = atoll(argv[3]) * 1000;
-    else if (argc != 2) {
-        fprintf(stderr, "usage: epoll_echo PORT [--busy-poll US]\n");
+    int argument = 2;
+    for (; argument < argc; argument++) {
+        if (!strcmp(argv[argument], "--end-at-nul"))
+            end_at_nul = 1;
+        else if (!strcmp(argv[argument], "--busy-poll") && argument + 1 < argc)
+            spin_ns = atoll(argv[++argument]) * 1000;
+        else
+            break;
+    }
+    if (argc < 2 || argument < argc) {
+        fprintf(stderr, "usage: epoll_echo PORT [--busy-poll US] [--end-at-nul]\n");
         return 2;
     }
     struct rlimit limit;

@@ -1,7 +1,7 @@
 """An echo server in plain Python on uvloop: an asyncio.BufferedProtocol in the style of uvloop's own example,
 with a bytearray of 256 KiB a session and a copy of what was read handed to the transport.
 
-usage: uvloop_buffered.py PORT     listens on 127.0.0.1, prints the port when ready
+usage: uvloop_buffered.py PORT [--end-at-nul]     listens on 127.0.0.1, prints the port when ready
 """
 
 import asyncio
@@ -25,12 +25,20 @@ class EchoBufferedProtocol(asyncio.BufferedProtocol):
         self.transport.write(self.buffer[:nbytes])
 
 
-async def main(port: int) -> None:
+class EndAtNulProtocol(EchoBufferedProtocol):
+    def buffer_updated(self, nbytes: int) -> None:
+        self.transport.write(self.buffer[:nbytes])
+        if self.buffer[nbytes - 1] == 0:
+            self.transport.close()
+
+
+async def main(port: int, protocol: type[EchoBufferedProtocol]) -> None:
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(EchoBufferedProtocol, "127.0.0.1", port, backlog=4096)
+    server = await loop.create_server(protocol, "127.0.0.1", port, backlog=4096)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    uvloop.run(main(int(sys.argv[1])))
+    protocol = EndAtNulProtocol if "--end-at-nul" in sys.argv[2:] else EchoBufferedProtocol
+    uvloop.run(main(int(sys.argv[1]), protocol))

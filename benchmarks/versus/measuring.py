@@ -46,6 +46,7 @@ def under_load(server: Server, row: Row, method: Method, round_: int) -> Cell:
         size=row.size,
         depth=row.depth,
         churn=row.churn,
+        server_closes=row.server_closes,
         duration=method.duration,
         warmup=method.warmup,
         cpus=(method.load_cpu,),
@@ -102,11 +103,16 @@ def idle_memory(server: Server, row: Row, method: Method, round_: int) -> Cell:
     return Cell(row.name, server.peer.name, round_, resident=resident)
 
 
+def started(peer: Peer, row: Row) -> Peer:
+    """The server as this row starts it."""
+    return (peer.ending_at_nul() or peer) if row.server_closes else peer
+
+
 def measure(peer: Peer, row: Row, method: Method, round_: int) -> Cell:
     """Runs one cell; what went wrong stands in its `error`."""
     run: Callable[[Server, Row, Method, int], Cell] = idle_memory if row.figure == "resident" else under_load
     try:
-        with Server(peer, method.server_cpu) as server:
+        with Server(started(peer, row), method.server_cpu) as server:
             try:
                 return run(server, row, method, round_)
             finally:

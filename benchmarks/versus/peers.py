@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Any
 
@@ -30,6 +30,7 @@ class Peer:
     install: the command that installs what the server needs.
     silent: prints no port; its listening socket is looked up in /proc.
     ends_at_nul: a read that ends in NUL ends the session, the rule of the Asio session.
+    nul_option: the options with which a server that does not end at NUL does; it is measured in more rows with them.
     half_close: what came before the client's FIN is echoed in full.
     parallel: serves more than one client at a time.
     spins: polls before it sleeps; measured where latency is the figure, and only there.
@@ -46,6 +47,7 @@ class Peer:
     install: str = ""
     silent: bool = False
     ends_at_nul: bool = False
+    nul_option: tuple[str, ...] = ()
     half_close: bool = True
     parallel: bool = True
     spins: bool = False
@@ -54,6 +56,14 @@ class Peer:
     @property
     def ours(self) -> bool:
         return self.family == "fastecho"
+
+    def ending_at_nul(self) -> Peer | None:
+        """The server as it ends sessions at NUL; None if it cannot."""
+        if self.ends_at_nul:
+            return self
+        if not self.nul_option:
+            return None
+        return replace(self, command=(*self.command, *self.nul_option), ends_at_nul=True, nul_option=())
 
     def missing(self) -> str | None:
         """Why the server cannot start here, and the command that helps; None when nothing is missing."""
@@ -87,12 +97,13 @@ def fastecho(name: str, label: str, *options: str, python: str = sys.executable,
     return Peer(name, label, more.pop("family", "fastecho"), (*command, *options), ends_at_nul=True, **more)
 
 
+END_AT_NUL = ("--end-at-nul",)
 SPIN = ("--busy-poll", str(BUSY_POLL_US))
 PEERS = (
     fastecho(FASTECHO, "fastecho", chart_name="fastecho"),
     fastecho(PINNED, "fastecho --pin-buffers", "--pin-buffers"),
     fastecho(SPINNING, f"fastecho --busy-poll {BUSY_POLL_US}", *SPIN, spins=True),
-    compiled(FLOOR, "C, epoll (the floor)", "c", "epoll_echo"),
+    compiled(FLOOR, "C, epoll (the floor)", "c", "epoll_echo", nul_option=END_AT_NUL),
     compiled(FLOOR_SPINNING, "C, epoll, spinning as long", "c", "epoll_echo", *SPIN, spins=True),
     # On the chart: the array of the example in Boost.Asio's documentation.
     asio("asio-1k", "array of 1 KiB", "asio_echo_1k", chart_name="Boost.Asio (C++)"),
@@ -101,8 +112,8 @@ PEERS = (
     asio("asio-iterative", "one client at a time", "asio_iterative", parallel=False),
     compiled("libuv", "C, libuv", "c", "libuv_echo", chart_name="libuv (C)"),
     compiled("go", "Go, net", "go", "echo_go", chart_name="Go"),
-    python("uvloop-protocol", "Protocol on uvloop", "protocol.py", "--loop", "uvloop"),
-    python("uvloop-buffered", "BufferedProtocol on uvloop", "uvloop_buffered.py"),
+    python("uvloop-protocol", "Protocol on uvloop", "protocol.py", "--loop", "uvloop", nul_option=END_AT_NUL),
+    python("uvloop-buffered", "BufferedProtocol on uvloop", "uvloop_buffered.py", nul_option=END_AT_NUL),
     python("streams-uvloop", "streams on uvloop", "streams.py", "--loop", "uvloop", chart_name="uvloop streams"),
     python("streams-asyncio", "streams on asyncio", "streams.py", "--loop", "asyncio", chart_name="asyncio streams"),
     python(

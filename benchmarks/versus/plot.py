@@ -29,7 +29,8 @@ SHORT = {
     "one": "1 connection, p50",
     "idle": "idle, bytes",
     "pipelined": "64 B, pipelined",
-    "churn": "churn",
+    "churn-client": "churn, client closes",
+    "churn-server": "churn, server closes",
 }
 
 

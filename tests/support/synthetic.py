@@ -55,7 +55,7 @@ def full_record() -> Record:
             if not row.takes(peer):
                 continue
             value = {"c": 4.2, "c++": 4.2, "fastecho": 4.0}.get(peer.family, 5.0)
-            if row.name == "churn" and peer.family in ("c", "c++"):
+            if row.churn and peer.family in ("c", "c++"):
                 value = 3.6
             cells += [cell(row.name, peer.name, round_, value * (1 + 0.01 * round_)) for round_ in range(3)]
     return record(*cells)

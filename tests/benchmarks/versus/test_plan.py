@@ -35,6 +35,9 @@ def test_rows_run_what_they_can() -> None:
     found = {(row.name, peer.name) for _, row, peer in cells(ROWS, PEERS, 1)}
     assert {row for row, peer in found if peer == "asio-iterative"} == {"one"}
     assert {row for row, peer in found if peer == "epoll-spin"} == {"one"}
+    assert {row for row, peer in found if peer == "go"} == {row.name for row in ROWS} - {"churn-server"}
+    measured = {peer for row, peer in found if row == "churn-server"}
+    assert {"fastecho", "asio-1k", "asio-threaded", "epoll", "uvloop-protocol", "uvloop-buffered"} <= measured
     assert {row for row, peer in found if peer == "fastecho"} == {row.name for row in ROWS}
 
 

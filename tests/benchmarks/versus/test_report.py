@@ -44,10 +44,10 @@ def test_headline_has_every_row_and_its_verdict() -> None:
 
 def test_leads_of_c_are_named() -> None:
     leads = reading.leads(full_record(), reading.C_FAMILY)
-    assert {found.row.name for found in leads} == {"churn"}
+    assert {found.row.name for found in leads} == {"churn-client", "churn-server"}
     assert {found.peer for found in leads} >= {"epoll", "asio-1k", "asio-64k", "libuv"}
     honest = page(full_record()).partition("### Honest reading")[2].partition("\n## ")[0]
-    assert "churn: connect, echo 64 B, close; 32 at once: 1.11 (1.11–1.11) of C, libuv" in honest
+    assert "churn: connect, echo 64 B, the client closes; 32 at once: 1.11 (1.11–1.11) of C, libuv" in honest
 
 
 def test_a_lead_within_the_spread_says_so() -> None:

@@ -24,7 +24,7 @@ from benchmarks.peers import build, conformance
 from benchmarks.versus.measuring import measure
 from benchmarks.versus.peers import PEERS, Peer
 from benchmarks.versus.plan import cells
-from benchmarks.versus.process import ServerError
+from benchmarks.versus.process import ServerError, taking_turns
 from benchmarks.versus.record import Cell, Method, present
 from benchmarks.versus.rows import ROWS, Row
 
@@ -102,6 +102,12 @@ def run(request: pytest.FixtureRequest) -> Run:
 def test_versus(run: Run, benchmark: Any, row: Row, peer: Peer) -> None:
     if reason := run.unfit(peer):
         pytest.skip(f"not measured: {reason}")
+    if row.take_turns:
+        try:
+            with taking_turns():
+                pass
+        except ServerError as error:
+            pytest.skip(str(error))
     found = run.of(row, peer)
     assert not [cell.error for cell in found if cell.error]
     figures = present(cell.figure(row.figure) for cell in found)

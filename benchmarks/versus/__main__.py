@@ -7,6 +7,8 @@
     FASTECHO_OTHER=../before/.venv/bin/python python -m benchmarks.versus --peers fastecho,other      two builds
     python -m benchmarks.versus --from docs/performance.json --docs docs      the page again, nothing measured
 
+The rows of churn need SCHED_FIFO: root, or a limit of real-time priority (`ulimit -r`) of 1 at least.
+
 Exit code: 0 measured, 1 a server was not measured or failed, 2 usage, 3 a ratio is above its limit.
 """
 

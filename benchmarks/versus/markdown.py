@@ -19,6 +19,10 @@ METHOD = """\
   time on the wall. Echoes per second on one core, on the chart, are its inverse.
 - Server on core {method.server_cpu}, load on core {method.load_cpu}; a fresh process for every figure;
   {method.warmup:g} s of load before {method.duration:g} s measured; closed loop; {verify}.
+- In the rows of churn, server and load take turns on one core, each with the same fixed priority (SCHED_FIFO): the load
+  opens 32 connections and sleeps, the server serves them and sleeps. So each server wakes up once for 32 connections.
+  On two cores, the number of wake-ups differed from server to server and from run to run, and with it the
+  CPU time of a connection: the ratios of different runs did not agree.
 - Every server passed the same conformance check in the same run (`benchmarks/peers/conformance.py`).
 - {method.rounds} rounds; in each, every server in turn, the order rotated by round and reversed in every
   second one. Ratios are taken inside a round; quoted are the median and, in brackets, the lowest and highest.

@@ -1,5 +1,5 @@
-"""One cell: a fresh server on its core, the load on the other, the server's CPU clock read at both ends
-of the measured window."""
+"""One cell: a fresh server on its core, the load on the other or in turns on the same, the server's CPU clock read
+at both ends of the measured window."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import struct
 from collections.abc import Callable
 
 from benchmarks.versus.peers import Peer
-from benchmarks.versus.process import Server, ServerError
+from benchmarks.versus.process import Server, ServerError, taking_turns
 from benchmarks.versus.record import Cell, Method
 from benchmarks.versus.rows import Row
 
@@ -22,20 +22,24 @@ class MeasuringError(Exception):
 
 
 class CpuWindow:
-    """Takes the server's CPU time at the ends of the window, where the load engine calls it."""
+    """Takes the server's CPU time and its wake-ups at the ends of the window, where the load engine calls it."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
         self._processes: tuple[int, ...] = ()
         self._start = 0.0
+        self._asleep = 0
         self.seconds = 0.0
+        self.wakeups = 0
 
     def __call__(self, event: str) -> None:
         if event == "start":
             self._processes = self._server.processes()
+            self._asleep = self._server.wakeups(self._processes)
             self._start = self._server.cpu_seconds(self._processes)
         elif event == "end":
             self.seconds = self._server.cpu_seconds(self._processes) - self._start
+            self.wakeups = max(0, self._server.wakeups(self._processes) - self._asleep)
 
 
 def under_load(server: Server, row: Row, method: Method, round_: int) -> Cell:
@@ -49,11 +53,12 @@ def under_load(server: Server, row: Row, method: Method, round_: int) -> Cell:
         server_closes=row.server_closes,
         duration=method.duration,
         warmup=method.warmup,
-        cpus=(method.load_cpu,),
+        cpus=(method.server_cpu if row.take_turns else method.load_cpu,),
         verify=method.verify,
     )
     try:
-        result = run_load(spec, on_window=window)
+        with taking_turns(row.take_turns):
+            result = run_load(spec, on_window=window)
     except LoadError as error:
         raise MeasuringError(str(error)) from None
     if not result.ok:
@@ -70,6 +75,7 @@ def under_load(server: Server, row: Row, method: Method, round_: int) -> Cell:
         p99=result.percentiles["p99"],
         server_busy=window.seconds / result.seconds,
         client_busy=result.client_utilisation,
+        wakeups=window.wakeups,
     )
 
 
@@ -112,7 +118,7 @@ def measure(peer: Peer, row: Row, method: Method, round_: int) -> Cell:
     """Runs one cell; what went wrong stands in its `error`."""
     run: Callable[[Server, Row, Method, int], Cell] = idle_memory if row.figure == "resident" else under_load
     try:
-        with Server(started(peer, row), method.server_cpu) as server:
+        with Server(started(peer, row), method.server_cpu, take_turns=row.take_turns) as server:
             try:
                 return run(server, row, method, round_)
             finally:

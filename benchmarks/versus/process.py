@@ -36,6 +36,29 @@ def process_tree(pid: int) -> Iterator[int]:
                     yield from process_tree(int(child))
 
 
+@contextlib.contextmanager
+def taking_turns(wanted: bool = True) -> Iterator[None]:
+    """Threads and processes that start inside have one fixed priority (SCHED_FIFO): on one core, each runs until it
+    sleeps.
+
+    A server and a load with N connections then take turns: each gets the work of all N at once, and wakes up once for
+    it. With the default scheduler, or on two cores, how often a server wakes up depends on its speed, on the
+    machine and on chance, and a wake-up can cost as much as a connection.
+    """
+    if not wanted:
+        yield
+        return
+    before = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    except PermissionError:
+        raise ServerError("SCHED_FIFO is not permitted: run as root, or with the limit of `ulimit -r 1`") from None
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, *before)
+
+
 def cpu_clock(pid: int) -> int:
     """The id of a process's CPU clock (clock_getcpuclockid(3)): all threads, user and system, in nanoseconds.
 
@@ -62,7 +85,9 @@ def listening_port(pid: int) -> int | None:
 class Server:
     """A running peer; a context manager that ends it."""
 
-    def __init__(self, peer: Peer, cpu: int | None, extra: Sequence[str] = ()) -> None:
+    def __init__(
+        self, peer: Peer, cpu: int | None, extra: Sequence[str] = (), take_turns: bool = False
+    ) -> None:
         if (reason := peer.missing()) is not None:
             raise ServerError(reason)
         self.peer = peer
@@ -77,16 +102,19 @@ class Server:
         try:
             if cpu is not None:
                 os.sched_setaffinity(0, {cpu})
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL if own_pipe else ready_write,
-                stderr=self._errors,
-                pass_fds=(ready_write,) if own_pipe else (),
-            )
-        except OSError as error:
+            with taking_turns(take_turns):
+                self._process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL if own_pipe else ready_write,
+                    stderr=self._errors,
+                    pass_fds=(ready_write,) if own_pipe else (),
+                )
+        except (OSError, ServerError) as error:
             os.close(ready)
             self._errors.close()
+            if isinstance(error, ServerError):
+                raise
             raise ServerError(f"cannot start {Path(command[0]).name}: {error.strerror}") from None
         finally:
             os.sched_setaffinity(0, before)
@@ -143,6 +171,16 @@ class Server:
             return sum(time.clock_gettime_ns(cpu_clock(pid)) for pid in processes) / 1e9
         except OSError:
             raise ServerError(f"a process of it ended{self.last_words()}") from None
+
+    def wakeups(self, processes: Sequence[int]) -> int:
+        """How often the threads of these processes have gone to sleep; those of threads that have ended are lost."""
+        total = 0
+        for pid in processes:
+            for task in Path(f"/proc/{pid}/task").glob("*/status"):
+                with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                    found = re.search(r"^voluntary_ctxt_switches:\s+(\d+)", task.read_text(), re.MULTILINE)
+                    total += int(found[1]) if found else 0
+        return total
 
     def resident_bytes(self) -> int:
         """Bytes of anonymous memory (not of files) resident in the server and its descendants.

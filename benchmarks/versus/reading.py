@@ -70,7 +70,7 @@ def starved(record: Record) -> list[str]:
             cells = record.of(row, name)
             client, server = typical(cells, "client_busy"), typical(cells, "server_busy")
             bound = client is not None and server is not None and client.median >= SATURATED > server.median
-            if bound and row.figure == "cpu":
+            if bound and row.figure == "cpu" and not row.take_turns:
                 names.append(peers.BY_NAME[name].label)
         if names:
             found.append(f"{row.label}: {', '.join(names)}")
@@ -88,7 +88,8 @@ def disturbances(record: Record) -> list[str]:
         server = typical(record.of(row, row.subject), "server_busy")
         if row.figure != "cpu" or client is None or server is None:
             continue
-        if max(client.median, server.median) < DISTURBED:
+        busy = client.median + server.median if row.take_turns else max(client.median, server.median)
+        if busy < DISTURBED:
             shares = f"server's core {server.median:.0%}, load's core {client.median:.0%}"
             found.append(f"neither core was full in the row of {row.label} ({shares})")
     return found

@@ -17,7 +17,8 @@ class Cell:
     """One server, one row, one round. With an error there are no figures: a failure is never a zero.
 
     cpu: server CPU seconds inside the window; seconds: its length; p50, p99: seconds; resident: bytes a
-    connection; server_busy, client_busy: shares of their cores, 0..1.
+    connection; server_busy, client_busy: shares of their cores, 0..1; wakeups: of the server's threads inside
+    the window.
     """
 
     row: str
@@ -32,10 +33,15 @@ class Cell:
     resident: float | None = None
     server_busy: float | None = None
     client_busy: float | None = None
+    wakeups: int | None = None
 
     @property
     def cpu_per_echo(self) -> float | None:
         return self.cpu / self.echoes if self.cpu is not None and self.echoes else None
+
+    @property
+    def wakeups_per_echo(self) -> float | None:
+        return self.wakeups / self.echoes if self.wakeups is not None and self.echoes else None
 
     @property
     def per_core(self) -> float | None:

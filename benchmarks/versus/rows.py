@@ -20,6 +20,7 @@ class Row:
     subject: the arm of fastecho whose ratios are quoted.
     ceilings: the highest ratio to hold, by peer.
     churn: a connection for each message; server_closes: the message ends in NUL, at which the server closes.
+    take_turns: server and load run in turns on the server's core, see `process.taking_turns`.
     most_rounds: more would say the same; None: as many as the run has.
     chart: on the chart of the README, in absolute numbers.
     """
@@ -32,6 +33,7 @@ class Row:
     depth: int = 1
     churn: bool = False
     server_closes: bool = False
+    take_turns: bool = False
     figure: Figure = "cpu"
     subject: str = FASTECHO
     most_rounds: int | None = None
@@ -57,7 +59,15 @@ ROWS = (
     Row("64k", "64 KiB, 16 connections", 16, 65536, ceilings(1.05, 0.06, 1.00, 0.80)),
     Row("256k", "256 KiB, 16 connections", 16, 262144),
     Row("pipelined", "64 B, 64 in flight on each of 16 connections", 16, 64, depth=64),
-    Row("churn-client", "churn: connect, echo 64 B, the client closes; 32 at once", 32, 64, CHURN, churn=True),
+    Row(
+        "churn-client",
+        "churn: connect, echo 64 B, the client closes; 32 at once",
+        32,
+        64,
+        CHURN,
+        churn=True,
+        take_turns=True,
+    ),
     Row(
         "churn-server",
         "churn: connect, echo 64 B ending in NUL, the server closes; 32 at once",
@@ -66,6 +76,7 @@ ROWS = (
         CHURN,
         churn=True,
         server_closes=True,
+        take_turns=True,
     ),
     Row(
         "one",

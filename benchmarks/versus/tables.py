@@ -55,6 +55,10 @@ def share_text(spread: Spread | None) -> str:
     return NOTHING if spread is None else f"{100 * spread.median:.0f} %"
 
 
+def decimal_text(spread: Spread | None) -> str:
+    return NOTHING if spread is None else f"{spread.median:.2f}"
+
+
 def rows_of(record: Record) -> list[Row]:
     return [rows.BY_NAME[name] for name in record.rows]
 
@@ -99,10 +103,12 @@ def _cpu_line(record: Record, row: Row, name: str) -> tuple[str, ...]:
         microseconds_text(typical(cells, "p99")),
         share_text(typical(cells, "server_busy")),
         share_text(typical(cells, "client_busy")),
+        decimal_text(typical(cells, "wakeups_per_echo")),
     )
 
 
-CPU_HEAD = ("server", "CPU an echo", "echoes/s", "p50", "p99", "server core", "load core", "fastecho / it")
+CPU_HEAD = ("server", "CPU an echo", "echoes/s", "p50", "p99", "server core", "load core", "wake-ups an echo",
+            "fastecho / it")  # fmt: skip
 IDLE_HEAD = ("server", "bytes a connection", "fastecho / it")
 
 

@@ -15,7 +15,9 @@ if sys.platform != "linux":
     pytest.skip("reads /proc and CPU clocks of other processes", allow_module_level=True)
 
 from benchmarks.versus.measuring import measure
+from benchmarks.versus.peers import BY_NAME as PEERS
 from benchmarks.versus.peers import Peer
+from benchmarks.versus.process import ServerError, taking_turns
 from benchmarks.versus.record import Method
 from benchmarks.versus.rows import BY_NAME as ROWS
 
@@ -94,6 +96,55 @@ def test_a_bad_server_is_an_error_and_no_figure(tmp_path: Path, spoil: str, expe
     assert cell.error is not None
     assert (cell.echoes, cell.cpu, cell.p50) == (None, None, None)
     assert re.search(expected, cell.error)
+
+
+@pytest.fixture
+def fixed_priority() -> None:
+    try:
+        with taking_turns():
+            pass
+    except ServerError as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.parametrize("name", ["churn-client", "churn-server"])
+@pytest.mark.usefixtures("fixed_priority")
+def test_a_server_that_takes_turns_with_the_load_wakes_up_once_for_all_connections(name: str) -> None:
+    cell = measure(PEERS["uvloop-protocol"], ROWS[name], METHOD, 0)
+    assert cell.error is None
+    assert cell.wakeups_per_echo is not None
+    assert 0 < cell.wakeups_per_echo < 0.3, "at least one a connection with a core each"
+    assert cell.server_busy is not None
+    assert cell.client_busy is not None
+    assert cell.server_busy + cell.client_busy < 1.1, "they share a core"
+
+
+def test_a_server_that_does_not_close_fails_the_row_in_which_servers_close(tmp_path: Path) -> None:
+    cell = measure(server(tmp_path), replace(ROWS["churn-server"], take_turns=False), METHOD, 0)
+    assert cell.error is not None
+    assert "no EOF" in cell.error
+
+
+@pytest.mark.usefixtures("fixed_priority")
+def test_the_priority_ends_with_the_turns() -> None:
+    before = os.sched_getscheduler(0)
+    with taking_turns():
+        assert os.sched_getscheduler(0) == os.SCHED_FIFO
+    assert os.sched_getscheduler(0) == before
+    with taking_turns(wanted=False):
+        assert os.sched_getscheduler(0) == before
+
+
+def test_a_priority_that_is_not_permitted_is_an_error_of_the_cell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "sched_setscheduler", refuse)
+    cell = measure(server(tmp_path), ROWS["churn-client"], METHOD, 0)
+    assert cell.error is not None
+    assert "SCHED_FIFO is not permitted" in cell.error
 
 
 def test_resident_bytes_are_found(tmp_path: Path) -> None:

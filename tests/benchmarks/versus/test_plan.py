@@ -41,6 +41,19 @@ def test_rows_run_what_they_can() -> None:
     assert {row for row, peer in found if peer == "fastecho"} == {row.name for row in ROWS}
 
 
+def test_a_server_ends_at_nul_where_it_must_and_only_there() -> None:
+    for peer in PEERS:
+        ending = peer.ending_at_nul()
+        if peer.ends_at_nul:
+            assert ending == peer
+        elif peer.nul_option:
+            assert ending is not None
+            assert ending.ends_at_nul
+            assert ending.command == (*peer.command, *peer.nul_option)
+        else:
+            assert ending is None
+
+
 def test_figures_of_a_ratio_are_neighbours() -> None:
     order = [(round_, row.name) for round_, row, _ in cells(ROWS, PEERS, 2)]
     blocks = [key for place, key in enumerate(order) if place == 0 or order[place - 1] != key]

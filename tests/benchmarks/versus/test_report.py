@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,8 @@ from benchmarks.versus import markdown, reading, terminal
 from benchmarks.versus.__main__ import main
 from benchmarks.versus.ratios import Spread
 from benchmarks.versus.record import Cell, Record
-from benchmarks.versus.rows import ROWS
-from benchmarks.versus.tables import headline, ratio_text, time_text
+from benchmarks.versus.rows import BY_NAME, ROWS
+from benchmarks.versus.tables import detail, headline, ratio_text, time_text
 
 from synthetic import cell, full_record, record
 
@@ -88,6 +89,22 @@ def test_a_noisy_machine_is_owned_up_to() -> None:
     assert "not quiet" not in page(quiet)
     assert "neither core was full in the row of 4 KiB, 16 connections" in page(record(shared))
     assert "load average was 1.70" in page(noisy)
+
+
+def test_cores_that_are_shared_are_full_together() -> None:
+    half = Cell("churn-client", "fastecho", 0, echoes=9, seconds=1.0, cpu=0.5, server_busy=0.45, client_busy=0.5)
+    assert "not quiet" not in page(record(half))
+    assert "neither core was full" in page(record(replace(half, client_busy=0.1)))
+    full = replace(half, server_busy=0.01, client_busy=0.99)
+    assert reading.starved(record(full)) == []
+
+
+def test_wake_ups_are_shown_where_they_were_counted() -> None:
+    counted = Cell("churn-client", "fastecho", 0, echoes=100, seconds=1.0, cpu=0.5, wakeups=3)
+    older = cell("4k", "fastecho", 0, 4)
+    for found, shown in ((counted, "0.03"), (older, "–")):
+        table = detail(record(found), BY_NAME[found.row])
+        assert table.body[0][table.head.index("wake-ups an echo")] == shown
 
 
 def test_starved_rows_are_named() -> None:

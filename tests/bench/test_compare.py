@@ -186,6 +186,7 @@ def test_it_says_that_messages_of_an_open_loop_were_never_sent():
         ({"size": SizeRange(64, 4096)}, "64-4096 B"), ({"connections": 51}, "51 connections"),
         ({"depth": 2}, "depth 2"), ({"churn": True}, "a connection a message"), ({"target": "tls://h:1"}, "TLS"),
         ({"churn": True, "server_closes": True}, "a connection a message, closed by the server"),
+        ({"proxy_protocol": 1}, "PROXY header 1"),
         ({"threads": 2}, "2 client threads"), ({"verify": False}, "bytes not compared"),
     ],
     ids=str,

@@ -43,8 +43,9 @@ WITHOUT_EFFECT = [
 WITH_EFFECT = {
     "bench": {
         "target", "size", "duration", "warmup", "verify", "terminator", "timeout", "slo", "quiet", "help", "version",
+        "proxy_protocol",
     },
-    "ping": {"target", "count", "interval", "size", "timeout", "terminator", "quiet", "help", "version"},
+    "ping": {"target", "count", "interval", "size", "timeout", "terminator", "quiet", "help", "version", "proxy_protocol"},
 }
 
 
@@ -81,6 +82,8 @@ def test_options_that_have_an_effect_together(fastecho, target):
 
 # A bad value for every option that has values; what the line says is accepted.
 BAD_VALUES = [
+    ("bench", "--proxy-protocol", "3", "between 1 and 2"),
+    ("ping", "--proxy-protocol", "v1", "a whole number between 1 and 2"),
     ("bench", "--connections", "0", "must be between 1 and 1000000"),
     ("bench", "--connections", "many", "must be a whole number between 1 and 1000000"),
     ("bench", "--size", "1GiB", "must be between 1 B and 16 MiB"),

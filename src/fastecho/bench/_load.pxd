@@ -58,6 +58,10 @@ cdef extern from "bench/_poller.h" nogil:
     int fe_poller_wait(fe_poller *p, uint64_t timeout_ns)
     int fe_poller_event(fe_poller *p, int i, int *index)
 
+cdef extern from "bench/_proxy_header.h" nogil:
+    enum: FE_PROXY_HEADER_MAX
+    int fe_proxy_header(int fd, int version, char *to)
+
 cpdef enum Phase:
     CONNECT
     WARM_UP
@@ -117,6 +121,7 @@ cdef class Engine:
         uint64_t timeout, random
         double gap                          # open loop: nanoseconds between the messages of one connection
         bint open_loop, poisson, churn, verify
+        int proxy_protocol                  # version of the header with which a connection begins; 0: none
         Connection *connections
         Message *messages                   # a ring of `depth` for each connection
         int *heap                           # open loop: the connections that can send, by when they are due
@@ -156,6 +161,7 @@ cdef class Engine:
     cdef void sweep(self) noexcept nogil
     cdef void drop(self, int i) noexcept nogil
     cdef void established(self, Connection *c) noexcept nogil
+    cdef void send_proxy_header(self, Connection *c) noexcept nogil
     cdef void drop_all(self) noexcept nogil
     cdef void fail(self, int i, int kind, int error) noexcept nogil
     cdef void fail_with_bytes(self, int i, int kind, size_t place, size_t expected, size_t size) noexcept nogil

@@ -36,6 +36,13 @@ def now() -> int:
 def close_means_reset(fd: int) -> None:
     """Close the socket with RST instead of FIN."""
 
+def proxy_header(fd: int, version: int) -> bytes:
+    """The header of the PROXY protocol, version 1 or 2, for a connected socket.
+
+    It names the socket's own address as the client's; on a UNIX socket it names none. Raises OSError when the
+    connection has ended.
+    """
+
 @final
 class Engine:
     """The load of one thread. `run()` holds no interpreter lock; the other methods may be called meanwhile.

@@ -35,6 +35,14 @@ def close_means_reset(int fd):
     fe_close_means_reset(fd)
 
 
+def proxy_header(int fd, int version):
+    cdef char header[FE_PROXY_HEADER_MAX]
+    cdef int size = fe_proxy_header(fd, version, header)
+    if size < 0:
+        raise OSError(errno, os.strerror(errno))
+    return header[:size]
+
+
 cpdef bint may_send(int phase, bint open_loop) noexcept nogil:
     return phase == WARM_UP or phase == MEASURE or (phase == DRAIN and open_loop)
 
@@ -50,10 +58,11 @@ cdef class Engine:
     @cython.overflowcheck(False)    # the seed is meant to wrap
     def __cinit__(self, *, int family, str host, int port, sources, int connections, int depth, sizes, bytes table,
                   uint32_t chunk, bint verify, bint churn, bytes terminator, double rate, bint poisson, double offset,
-                  double timeout, uint64_t seed, int index):
+                  double timeout, uint64_t seed, int index, int proxy_protocol):
         cdef int i
         self.connection_count, self.depth, self.index = connections, 1 if churn else depth, index
         self.verify, self.churn = verify, churn
+        self.proxy_protocol = proxy_protocol
         self.open_loop, self.poisson = rate > 0, poisson
         self.gap = 1e9 * connections / rate if rate > 0 else 0.0
         self.timeout = <uint64_t>(timeout * 1e9)
@@ -188,6 +197,7 @@ cdef class Engine:
             if error or not flags & FE_WRITABLE:
                 return
             self.established(c)
+            self.send_proxy_header(c)
             self.open_more()
             if c.unsent:
                 self.flush(i)
@@ -328,6 +338,8 @@ cdef class Engine:
         cdef size_t size
         cdef int kind
         c.blocked = False
+        if c.state == CONNECTING and self.proxy_protocol:
+            return                          # the header goes first, once the connection is established
         while c.unsent:
             size = min(c.unsent, <uint64_t>self.chunk)
             n = send(c.fd, self.part(c.tx_at, c.unsent, size), size, MSG_NOSIGNAL)
@@ -472,6 +484,14 @@ cdef class Engine:
         fe_poller_want(&self.poller, <int>(c - self.connections), 0)
         self.pending -= 1
         self.opened += 1
+
+    cdef inline void send_proxy_header(self, Connection *c) noexcept nogil:
+        cdef char header[FE_PROXY_HEADER_MAX]
+        cdef int size
+        if self.proxy_protocol:
+            size = fe_proxy_header(c.fd, self.proxy_protocol, header)
+            if size > 0:                    # an error is that of a connection which was reset: the next call reports it
+                send(c.fd, header, size, MSG_NOSIGNAL)
 
     cdef void drop(self, int i) noexcept nogil:
         cdef Connection *c = &self.connections[i]

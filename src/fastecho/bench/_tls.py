@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from ..errors import ConfigError
 from ._errors import ERROR_KINDS, NO_EOF, FirstError
 from ._hdr import Histogram
-from ._load import Phase, close_means_reset, is_timed, may_send, now
+from ._load import Phase, close_means_reset, is_timed, may_send, now, proxy_header
 from ._local import source_addresses
 from .spec import PERIOD, LoadSpec
 from .target import Address
@@ -237,6 +237,12 @@ class TLSEngine:
         if failed:
             self._fail(c, "connect", OSError(failed, os.strerror(failed)))
             return
+        if self.spec.proxy_protocol is not None:
+            try:
+                raw.send(proxy_header(raw.fileno(), self.spec.proxy_protocol))
+            except OSError as error:
+                self._fail(c, "connect", error)
+                return
         self.poller.unregister(raw)
         c.sock = self.context.wrap_socket(
             raw, do_handshake_on_connect=False, suppress_ragged_eofs=False, server_hostname=self.server_name

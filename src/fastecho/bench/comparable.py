@@ -20,6 +20,7 @@ _LOAD: Final[Mapping[str, Callable[[LoadSpec], str]]] = {
     "connections": lambda spec: f"{spec.connections} connections",
     "depth": lambda spec: f"depth {spec.depth}",
     "churn": churn_text,
+    "proxy_protocol": lambda spec: f"PROXY header {spec.proxy_protocol}" if spec.proxy_protocol else "no PROXY header",
     "tls": lambda spec: "TLS" if Target.parse(spec.target).tls else "no TLS",
     "threads": lambda spec: f"{spec.threads} client threads",
     "verify": lambda spec: "bytes compared" if spec.verify else "bytes not compared",

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from ._connect import cannot_connect, connect_first, signals_blocked
 from ._errors import LoadError, tls_hint, wrong_bytes
+from ._load import proxy_header
 from ._tls import client_context, no_handshake, reason_of
 from .target import Address, Target
 
@@ -56,9 +57,10 @@ class Pinger:
     ping opens another.
     """
 
-    def __init__(self, target: Target, *, size: int, timeout: float, terminator: bytes | None, tls_ca: str | None,
-                 tls_insecure: bool) -> None:  # fmt: skip
+    def __init__(self, target: Target, *, size: int, timeout: float, terminator: bytes | None,
+                 proxy_protocol: int | None, tls_ca: str | None, tls_insecure: bool) -> None:  # fmt: skip
         self.target, self.size, self.timeout = target, size, timeout
+        self.proxy_protocol = proxy_protocol
         self.context = client_context(tls_ca, tls_insecure) if target.tls else None
         self.letters = bytes(b for b in range(256) if terminator is None or b != terminator[-1])
         self.random = random.Random()
@@ -71,6 +73,8 @@ class Pinger:
         try:
             if not self.target.unix:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self.proxy_protocol is not None:
+                sock.sendall(proxy_header(sock.fileno(), self.proxy_protocol))
             if self.context is not None:
                 with signals_blocked():
                     sock = self.context.wrap_socket(

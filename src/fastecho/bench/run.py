@@ -128,6 +128,7 @@ class _Run:
                     timeout=spec.timeout,
                     seed=spec.seed,
                     index=k,
+                    proxy_protocol=spec.proxy_protocol or 0,
                 )
             except ValueError as error:
                 raise LoadError(str(error)) from None

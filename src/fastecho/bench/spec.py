@@ -59,6 +59,7 @@ class LoadSpec:
         server_closes: with churn, who closes first. False: the client closes after the echo, with FIN. True: each
             message ends in the terminator; after the echo, the client waits for the server's EOF, then closes
             with RST. Latency counts to the end of the echo; the next connection begins after EOF.
+        proxy_protocol: version (1 or 2) of the PROXY protocol, with whose header each connection begins; None: none.
         duration: seconds measured; warmup: seconds of load before them.
         threads: engine threads, among which the connections are split.
         cpus: thread i is pinned to cpus[i % len(cpus)], where the system can (Linux).
@@ -80,6 +81,7 @@ class LoadSpec:
     arrivals: str = "constant"
     churn: bool = False
     server_closes: bool = False
+    proxy_protocol: int | None = None
     duration: float = 10.0
     warmup: float = 1.0
     threads: int = 1
@@ -122,6 +124,8 @@ class LoadSpec:
             self._check_sources()
         if self.terminator == b"":
             raise ConfigError("terminator", self.terminator, "must have a byte at least, or be None")
+        if self.proxy_protocol is not None:
+            self._within("proxy_protocol", 1, 2)
         if self.server_closes:
             self._check_server_closes()
 

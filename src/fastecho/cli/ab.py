@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from ..bench.spec import LoadSpec
 
 # The options of the load that `bench` has: these apply to both targets.
-_LOAD = ("connections", "size", "depth", "rate", "arrivals", "churn", "server_closes", "threads", "verify",
-         "terminator", "timeout", "source", "tls_ca", "tls_insecure")  # fmt: skip
+_LOAD = ("connections", "size", "depth", "rate", "arrivals", "churn", "server_closes", "proxy_protocol", "threads",
+         "verify", "terminator", "timeout", "source", "tls_ca", "tls_insecure")  # fmt: skip
 _NOTES = """\
 Each round measures both targets, in an order that is drawn. The verdict comes from the ratios of the rounds. Pin the
 servers to one CPU and the client to another (taskset, --cpus).

@@ -153,6 +153,7 @@ def _complete_target(ctx: click.Context, param: click.Parameter, incomplete: str
 @click.option("--churn", is_flag=True, help="Connect, echo one message, close, again and again.")
 @click.option("--server-closes", is_flag=True,
               help="With --churn: end each message in the terminator, and wait for the server to close.")  # fmt: skip
+@option("--proxy-protocol", Integer(1, 2), help="Begin each connection with a PROXY header of this version.  [off]")
 @option("--duration -d", Seconds(0.01, 86400), default=10.0, help="How long to measure.  [10s]")
 @option("--warmup", Seconds(0, 3600), default=1.0, help="Load before that, not measured.  [1s]")
 @option("--threads -t", Integer(1, 256), default=1, help="Threads of the client, one a core.  [1]")
@@ -209,8 +210,9 @@ def _checked(options: dict[str, Any]) -> "tuple[list[Slo], Slo | None, LoadSpec]
     objectives = [Slo.parse(text) for text in options["slo"]]
     text = options["find_max_rate"]
     searched = Slo.latency_bound(text, "find_max_rate") if text is not None else None
-    names = ("connections", "size", "depth", "rate", "arrivals", "churn", "server_closes", "duration", "warmup",
-             "threads", "cpus", "verify", "terminator", "timeout", "tls_ca", "tls_insecure")  # fmt: skip
+    names = ("connections", "size", "depth", "rate", "arrivals", "churn", "server_closes", "proxy_protocol",
+             "duration", "warmup", "threads", "cpus", "verify", "terminator", "timeout", "tls_ca",
+             "tls_insecure")  # fmt: skip
     chosen = {name: options[name] for name in names}
     spec = LoadSpec(target=options["target"] or "127.0.0.1:1", sources=options["source"] or None, **chosen)
     check_effects(options, Target.parse(spec.target))

@@ -37,6 +37,7 @@ Exit codes
 @option("--timeout -W", Seconds(0.001, 3600), default=2.0, help="How long to wait for an answer.  [2s]")
 @option("--terminator", TERMINATOR, default=b"\0",
         help="Terminator to avoid in payloads; 'none' allows any byte.  [\\0]")  # fmt: skip
+@option("--proxy-protocol", Integer(1, 2), help="Begin each connection with a PROXY header of this version.  [off]")
 @click.option("--tls-ca", type=FilePath(), metavar="FILE", help="Certificates that a tls:// server is checked against.")
 @click.option("--tls-insecure", is_flag=True, help="Do not check the server's certificate.")
 @click.option("--quiet", "-q", is_flag=True, help="Show the summary only.")
@@ -48,6 +49,7 @@ def command(
     size: int,
     timeout: float,
     terminator: bytes | None,
+    proxy_protocol: int | None,
     tls_ca: str | None,
     tls_insecure: bool,
     quiet: bool,
@@ -64,8 +66,9 @@ def command(
             parsed = Target.parse(target)
             check_tls(parsed, tls_ca, tls_insecure)
             pinger = Pinger(
-                parsed, size=size, timeout=timeout, terminator=terminator, tls_ca=tls_ca, tls_insecure=tls_insecure
-            )
+                parsed, size=size, timeout=timeout, terminator=terminator, proxy_protocol=proxy_protocol,
+                tls_ca=tls_ca, tls_insecure=tls_insecure,
+            )  # fmt: skip
         except ConfigError as error:
             raise as_usage(error) from None
         pinger.connect()

@@ -28,7 +28,7 @@ LAYERS = (
     {"_sessions"},
     {"_session"},
     {"_busy_poll", "_net"},
-    {"_injection"},
+    {"_injection", "_metrics"},
     {"server"},
     {"thread"},
     {"_workers"},

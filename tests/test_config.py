@@ -38,6 +38,7 @@ BOUNDS: dict[str, tuple[Any, Any, Any, Any]] = {
     "linger_timeout": (0.001, 86400.0, -1.0, 86400.5),
     "drain_timeout": (0.001, 86400.0, 0.0, float("inf")),
     "drain_grace": (0.0, 86400.0, -0.001, 86400.5),
+    "shutdown_delay": (0.0, 86400.0, -0.001, 86400.5),
     "buffer_size": (512, 16 << 20, 511, (16 << 20) + 1),
     "buffers": (2, 65536, 1, 65537),
     "seed": (0, (1 << 64) - 1, -1, 1 << 64),

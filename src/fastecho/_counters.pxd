@@ -33,12 +33,13 @@ cdef struct WorkerCounters:
     # Gauges: they fall again, and end with their process.
     uint64_t active
     uint64_t pending
+    uint64_t write_paused
     uint64_t buffers_total
     uint64_t buffers_in_use
     # Not counters.
     uint64_t heartbeat
     uint64_t pid
-    uint64_t padding[6]                 # to 256 bytes, so that no two processes write to one cache line
+    uint64_t padding[5]                 # to 256 bytes, so that no two processes write to one cache line
 
 
 cdef struct Header:
@@ -50,7 +51,7 @@ cdef struct Header:
 cdef class SharedCounters:
     cdef object memory
     cdef Header* header
-    cdef WorkerCounters* workers        # [0] sums the processes that have ended
+    cdef WorkerCounters* workers
     cdef readonly int size
 
 

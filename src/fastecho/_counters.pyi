@@ -41,7 +41,8 @@ class SharedCounters:
     def counters_of(self, index: int, /) -> Counters:
         """The counters of one process. Raises IndexError."""
     def retire(self, index: int, /) -> None:
-        """Keep what a process that has ended counted, drop its gauges, and clear its counters for another process."""
+        """Clear the gauges of a process that has ended. The next process of these counters counts on from there, so the
+        totals never fall."""
     def totals(self) -> dict[str, Any]:
         """The sums over all processes, also those that have ended, with the names of `Stats`."""
     def next_connection_number(self) -> int:

@@ -41,7 +41,7 @@ cdef class SharedCounters:
         if size < 1:
             raise ValueError(f"size={size}: must be at least 1")
         self.size = size
-        self.memory = mmap.mmap(-1, sizeof(Header) + (size + 1) * sizeof(WorkerCounters))  # MAP_SHARED, kept over fork
+        self.memory = mmap.mmap(-1, sizeof(Header) + size * sizeof(WorkerCounters))  # MAP_SHARED, kept over fork
         view = self.memory
         self.header = <Header*>&view[0]
         self.workers = <WorkerCounters*>(&view[0] + sizeof(Header))
@@ -52,20 +52,21 @@ cdef class SharedCounters:
             raise IndexError(f"counters {index}: there are {self.size}")
         counters = Counters.__new__(Counters)
         counters.shared = self
-        counters.fields = &self.workers[index + 1]
+        counters.fields = &self.workers[index]
         return counters
 
     def retire(self, int index):
         cdef Counters counters = self.counters_of(index)
         cdef WorkerCounters* ended = counters.fields
-        ended.active = ended.pending = ended.buffers_total = ended.buffers_in_use = ended.heartbeat = ended.pid = 0
-        add_up(&self.workers[0], ended)
-        memset(ended, 0, sizeof(WorkerCounters))
+        # Nothing else is moved or cleared: a process that reads meanwhile must never see a sum that is too high, or a lower
+        # one than before.
+        ended.active = ended.pending = ended.write_paused = ended.buffers_total = ended.buffers_in_use = 0
+        ended.heartbeat = ended.pid = 0
 
     def totals(self):
         cdef WorkerCounters sums
         memset(&sums, 0, sizeof(WorkerCounters))
-        for i in range(self.size + 1):
+        for i in range(self.size):
             add_up(&sums, &self.workers[i])
         return as_dict(sums)
 

@@ -137,6 +137,7 @@ cdef class EchoSession(SessionBase, asyncio.BufferedProtocol):
         elif not self.queued:
             self.queued = True
             self.context.counters.pauses += 1
+            self.context.counters.write_paused += 1
             self.transport.pause_reading()
         return 0
 
@@ -147,6 +148,7 @@ cdef class EchoSession(SessionBase, asyncio.BufferedProtocol):
         self.write_paused = False
         if self.queued:
             self.queued = False
+            self.context.counters.write_paused -= 1
             self.progress.active_at = self.context.now    # not idle: what has arrived meanwhile waits in the kernel
             self.flush_done()
             if self.state == FLUSHING:
@@ -286,6 +288,7 @@ cdef class EchoSession(SessionBase, asyncio.BufferedProtocol):
         self.fd = -1
         self.state = CLOSING
         self.context.reading[0] = NULL
+        self.context.counters.write_paused -= self.queued
         self.queued = self.yielding = False
         self.release_buffer()
         if isinstance(exception, OSError) and self.end <= END_EOF:

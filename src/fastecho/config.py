@@ -14,6 +14,7 @@ from ._options.text import (
     format_terminator,
     parse_terminator,
     path_validator,
+    validate_host_port,
     validate_hosts,
     validate_terminator,
 )
@@ -26,7 +27,9 @@ __all__ = ["GROUPS", "VARIABLE_PREFIX", "Option", "ServerConfig", "check_transpo
 VARIABLE_PREFIX: Final = "FASTECHO"
 """Of the environment variables: `FASTECHO_PORT`."""
 # The order in which help shows them.
-GROUPS: Final = ("Listening", "Echo", "Workers", "Limits and time-outs", "Buffers", "TLS", "Faults", "Logging")
+GROUPS: Final = (
+    "Listening", "Echo", "Workers", "Limits and time-outs", "Buffers", "TLS", "Faults", "Logging", "Metrics",
+)  # fmt: skip
 
 _DAY: Final = 86400.0
 _MILLISECOND: Final = 0.001
@@ -142,6 +145,12 @@ class ServerConfig:
         "Limits and time-outs",
         "On shutdown, close connections that have received nothing for this long.",
     )
+    shutdown_delay: float = _option(
+        0.0,
+        Seconds(0.0, _DAY),
+        "Limits and time-outs",
+        "On SIGTERM, go on accepting for this long before the drain, while /readyz of --metrics answers 503.",
+    )
     buffer_size: int = _option(65536, Size(512, 16 << 20), "Buffers", "Size of a buffer: the most that one read takes.")
     buffers: int = _option(
         64, Integer(2, 65536), "Buffers", "Buffers that each worker preallocates; more are allocated when needed."
@@ -184,6 +193,12 @@ class ServerConfig:
         Seconds(0.1, _DAY, none="off"),
         "Logging",
         "Log totals and rates at this interval.",
+    )
+    metrics: str | None = _option(
+        None,
+        Text("HOST:PORT", validate_host_port, none="off"),
+        "Metrics",
+        "Serve /metrics for Prometheus, /healthz and /readyz over HTTP at this address; port 0 takes a free one.",
     )
 
     def __post_init__(self) -> None:

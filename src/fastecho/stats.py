@@ -10,7 +10,7 @@ __all__ = ["Stats"]
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """What a server has done so far. Counts never go back; the last four can fall again.
+    """What a server has done so far. Counts never go back; the last five can fall again.
 
     Attributes:
         accepted: connections accepted.
@@ -26,6 +26,7 @@ class Stats:
             error, refused, fault (ended by fault injection, or by a test).
         active: sessions being served now.
         pending: connections accepted whose session has not begun, such as those in a TLS handshake.
+        write_paused: of the active sessions, those that wait until the client takes its echo.
         buffers_total: buffers allocated now.
         buffers_in_use: of those, how many hold bytes not sent yet (with `pin_buffers`: belong to a session).
     """
@@ -42,5 +43,6 @@ class Stats:
     ends: Mapping[str, int]
     active: int
     pending: int
+    write_paused: int
     buffers_total: int
     buffers_in_use: int

@@ -73,6 +73,7 @@ VALUES: list[tuple[str, str, str]] = [
     ("linger_timeout", "-1", "must be between 1 ms and 24 h"),
     ("drain_timeout", "25h", "must be between 1 ms and 24 h"),
     ("drain_grace", "-1ms", "must be between 0 and 24 h"),
+    ("shutdown_delay", "-1", "must be between 0 and 24 h"),
     ("buffer_size", "7", "must be between 512 B and 16 MiB"),
     ("buffer_size", "17MiB", "must be between 512 B and 16 MiB"),
     ("buffer_size", "64KB", "must be a size, such as 65536, 64KiB or 1MiB"),
@@ -96,6 +97,13 @@ VALUES: list[tuple[str, str, str]] = [
     ("log_level", "loud", "must be debug, info, warning or error"),
     ("log_format", "xml", "must be text or json"),
     ("stats", "1ms", "must be between 100 ms and 24 h, or off"),
+    ("metrics", "9100", "must be HOST:PORT"),
+    ("metrics", ":9100", "must be HOST:PORT"),
+    ("metrics", "localhost:http", "must be HOST:PORT"),
+    ("metrics", "127.0.0.1:65536", "must be HOST:PORT"),
+    ("metrics", "::1:9100", "must be HOST:PORT"),
+    ("metrics", "[127.0.0.1]:9100", "must be HOST:PORT"),
+    ("metrics", "a,b:9100", "must be HOST:PORT"),
 ]
 FLAG_OF = {option.name: option.flag for option in options()}
 VARIABLE_OF = {option.name: option.variable for option in options()}
@@ -124,7 +132,6 @@ ON_THE_COMMAND_LINE = [
     Case(2, ("--bufer-size", "did you mean --buffer-size?"), ("--bufer-size", "7")),
     Case(2, ("--work", "no such option", "--workers"), ("--work", "4")),
     Case(2, ("--udp", "no such option"), ("--udp",)),
-    Case(2, ("--metrics", "no such option"), ("--metrics", "127.0.0.1:9000")),
     Case(2, ("-x", "no such option"), ("-x",)),
     Case(2, ("--port", "needs a value"), ("--port",)),
     Case(2, ("--pin-buffers", "takes no value"), ("--pin-buffers=yes",)),

@@ -441,6 +441,8 @@ PROCESS = {
     "ready_fd": 5,
     "exit_fd": 6,
     "stats": 1.0,
+    "metrics": "127.0.0.1:0",
+    "shutdown_delay": 1.0,
     "log_level": "debug",
     "log_format": "json",
     "busy_poll": 50,

@@ -1,4 +1,4 @@
-"""Options with a grammar: hosts, paths and terminators.
+"""Options with a grammar: hosts, addresses, paths and terminators.
 
 Pure functions, which raise a plain `ValueError` that states what is accepted. A terminator is written as text with
 the escapes `\\0` `\\r` `\\n` `\\t` `\\\\` and `\\xNN`, or as `hex:` and digits.
@@ -15,6 +15,7 @@ LONGEST_TERMINATOR: Final = 64
 LONGEST_UNIX_PATH: Final = (107 if sys.platform.startswith("linux") else 103) - 7
 
 _HOSTS: Final = "must be addresses or host names, separated by commas, or * for all interfaces"
+_HOST_PORT: Final = "must be HOST:PORT, such as 127.0.0.1:9100, [::1]:9100 or *:9100"
 _TERMINATOR: Final = f"must be 1 to {LONGEST_TERMINATOR} bytes, such as \\0, \\r\\n or hex:0d0a, or none"
 _ESCAPES: Final = {"0": b"\0", "r": b"\r", "n": b"\n", "t": b"\t", "\\": b"\\"}
 # \0 before a digit is octal to a C programmer and NUL to others; it is refused.
@@ -68,6 +69,28 @@ def _validate_host(host: str) -> str:
     if bad or len(name) > 253 or " " in name or not name.isprintable():
         raise ValueError(_HOSTS)
     return host
+
+
+def validate_host_port(value: Any) -> str:
+    """One address or name and a port; an IPv6 address is in brackets, and `*` is every interface."""
+    if not isinstance(value, str):
+        raise ValueError(_HOST_PORT)
+    host, port = split_host_port(value)
+    if not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535 or "," in host:
+        raise ValueError(_HOST_PORT)
+    if (":" in host) != value.startswith("["):  # of an IPv6 address, and of nothing else
+        raise ValueError(_HOST_PORT)
+    try:
+        _validate_host(host)
+    except ValueError:
+        raise ValueError(_HOST_PORT) from None
+    return value
+
+
+def split_host_port(text: str) -> tuple[str, str]:
+    """Host, without brackets, and port of `HOST:PORT`."""
+    host, _, port = text.rpartition(":")
+    return (host[1:-1] if host.startswith("[") and host.endswith("]") else host), port
 
 
 def validate_terminator(value: Any) -> bytes:

@@ -21,14 +21,16 @@ _LONGEST_FAULTS = 200
 _log = logging.getLogger("fastecho.service")
 
 
-def log_ready(config: ServerConfig, addresses: Sequence[str], pid: int) -> None:
-    """Log where the service listens, what ends a session, and which faults are injected."""
+def log_ready(config: ServerConfig, addresses: Sequence[str], pid: int, metrics: Sequence[str] = ()) -> None:
+    """Log where the service listens, what ends a session, which faults are injected, and the URLs of the metrics."""
     terminator = format_terminator(config.terminator) if config.terminator is not None else None
     fields = {"addresses": list(addresses), "workers": config.workers, "terminator": terminator}
-    _log.info("%s", ready_line(config, addresses, pid), extra=fields)
+    if metrics:
+        fields["metrics"] = list(metrics)
+    _log.info("%s", ready_line(config, addresses, pid, metrics), extra=fields)
 
 
-def ready_line(config: ServerConfig, addresses: Sequence[str], pid: int) -> str:
+def ready_line(config: ServerConfig, addresses: Sequence[str], pid: int, metrics: Sequence[str] = ()) -> str:
     """`fastecho 0.1.0 listening on tcp://127.0.0.1:8007 (4 workers, pid 4242, terminator NUL)`."""
     facts = [f"{config.workers} worker{'s' if config.workers != 1 else ''}", f"pid {pid}"]
     if config.tls_cert is not None:
@@ -38,6 +40,8 @@ def ready_line(config: ServerConfig, addresses: Sequence[str], pid: int) -> str:
     else:
         where = " anywhere" if config.match == "anywhere" else ""
         facts.append(f"terminator {terminator_name(config.terminator)}{where}")
+    if metrics:
+        facts.append(f"metrics {', '.join(metrics)}")
     return f"fastecho {__version__} listening on {', '.join(addresses)} ({', '.join(facts)}{_faults(config)})"
 
 

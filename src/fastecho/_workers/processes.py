@@ -81,8 +81,7 @@ class WorkerProcesses:
                         # What exists now is shared with the parent as long as no collection touches it.
                         gc.freeze()
                         ours.close()
-                        for process in self.processes:
-                            _close(process)
+                        self.close_descriptors()
                         self._prepare_child(slot)
                         _worker.main(self._config, slot.sockets, theirs, counters, parent)
                     finally:
@@ -99,6 +98,11 @@ class WorkerProcesses:
         if process.pidfd is not None:
             self._selector.register(process.pidfd, selectors.EVENT_READ, lambda: self._reap(process))
         return process
+
+    def close_descriptors(self) -> None:
+        """Close this side of all channels; in a forked child that is no worker."""
+        for process in self.processes:
+            _close(process)
 
     def send_all(self, message: bytes) -> None:
         """Send `message` to every process."""

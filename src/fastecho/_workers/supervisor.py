@@ -16,12 +16,15 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from .._metrics.state import Phase
 from .._net.limits import describe_shortage, raised_descriptor_limit
 from .._net.listeners import bind, drop_syns
+from .._options.types import format_seconds
 from ..errors import EX_FAILURE, EX_OK, EX_SIGNAL, CrashLoopError, WorkerStartError
 from . import announce
 from .channel import LEAVING, READY, RETIRE, STOP, parse_failed
 from .logs import own_logging
+from .metrics import Metrics
 from .processes import WorkerProcesses
 from .restarts import CrashLoop, RestartPolicy
 from .rolling import RollingRestart
@@ -83,6 +86,7 @@ class Supervisor:
         self._start_timeout = start_timeout
         self._selector = selectors.PollSelector()
         self._processes = WorkerProcesses(config, self._selector, self._prepare_child, self._on_message, self._on_end)
+        self._metrics = Metrics(config, self._processes.shared, self._prepare_metrics_child)
         self._slots: list[WorkerSlot] = []
         self._policy = restart_policy if restart_policy is not None else RestartPolicy()
         self._crash_loop = CrashLoop(self._policy, config.workers)
@@ -96,6 +100,7 @@ class Supervisor:
         self._totals: announce.TotalsLog | None = None
         self._terminal = ControllingTerminal()
         self._reload_at: float | None = None
+        self._drain_at: float | None = None
         self._watched_since = time.monotonic()
 
     def run(self) -> int:
@@ -118,6 +123,7 @@ class Supervisor:
             self._selector.register(self._signals, selectors.EVENT_READ, self._on_signals)
             if self._config.exit_fd is not None:
                 self._selector.register(self._config.exit_fd, selectors.EVENT_READ, self._on_exit_fd)
+            self._metrics.start()
             for slot in self._slots:
                 self._on_signals()
                 if self._stopping:
@@ -134,14 +140,24 @@ class Supervisor:
             return self._exit_code
         finally:
             self._processes.kill_all()
+            self._metrics.close()
             self._listeners.unlink()
             self._listeners.close()
             self._signals.close()
             self._selector.close()
 
     def _prepare_child(self, slot: WorkerSlot) -> None:
-        self._signals.close_descriptors()
         self._listeners.close_other_copies(slot.index)
+        self._metrics.close_copies()
+        self._close_own_descriptors()
+
+    def _prepare_metrics_child(self) -> None:
+        self._listeners.close()
+        self._processes.close_descriptors()
+        self._close_own_descriptors()
+
+    def _close_own_descriptors(self) -> None:
+        self._signals.close_descriptors()
         if self._config.ready_fd is not None and not self._ready:
             announce.release(self._config.ready_fd)
         if self._config.exit_fd is not None:
@@ -165,9 +181,16 @@ class Supervisor:
             if any(key is still for still in self._selector.get_map().values()):
                 key.data()
         self._on_time(now)
+        self._publish()
+
+    def _publish(self) -> None:
+        stopping = self._stopping or self._drain_at is not None
+        phase = Phase.STOPPING if stopping else Phase.READY if self._ready else Phase.STARTING
+        self._metrics.publish(phase, self._slots)
 
     def _next_deadline(self) -> float | None:
-        deadlines = [self._reload_at, *(slot.restart_at for slot in self._slots)]
+        deadlines = [self._reload_at, self._drain_at, self._metrics.restart_at]
+        deadlines += (slot.restart_at for slot in self._slots)
         if self._stats is not None:
             deadlines.append(self._stats.due_at)
         for process in self._processes.processes:
@@ -192,8 +215,11 @@ class Supervisor:
                 process.leave_at = None
                 if process is process.slot.current and process.slot.successor is None and not self._stopping:
                     self._rolling.request((process.slot,))
+        if self._drain_at is not None and self._drain_at <= now:
+            self._drain()
         if self._reload_at is not None and self._reload_at <= now:
             self._on_sighup()
+        self._metrics.restart_if_due(now)
         for slot in self._slots:
             if slot.restart_at is not None and slot.restart_at <= now:
                 self._restart(slot)
@@ -204,6 +230,7 @@ class Supervisor:
         for number in self._signals.read():
             if number == signal.SIGCHLD:
                 self._processes.reap()
+                self._metrics.reap()
             elif number in STOP_SIGNALS:
                 self._stop(signal.Signals(number))
             elif number == signal.SIGHUP:
@@ -214,7 +241,7 @@ class Supervisor:
     def _on_sighup(self) -> None:
         """Do what the last SIGHUP asked for: a rolling restart, or a stop if it came for the end of the terminal."""
         self._reload_at = None
-        if self._stopping:
+        if self._stopping or self._drain_at is not None:
             return
         if self._terminal.closed and not self._signals.was_ignored(signal.SIGHUP):
             self._stop(signal.SIGHUP, "the terminal is closed")
@@ -248,6 +275,7 @@ class Supervisor:
             old, slot.current, slot.successor = slot.current, process, None
             if old is not None:
                 self._retire(old)
+                self._metrics.count_restart("rolling")
         if not self._ready and all(slot.is_serving for slot in self._slots):
             self._announce()
         if not self._stopping:
@@ -255,10 +283,11 @@ class Supervisor:
 
     def _announce(self) -> None:
         self._ready = True
-        addresses = self._listeners.addresses
-        announce.log_ready(self._config, addresses, os.getpid())
+        self._publish()
+        addresses, urls = self._listeners.addresses, self._metrics.urls
+        announce.log_ready(self._config, addresses, os.getpid(), urls)
         if self._config.ready_fd is not None:
-            announce.announce(self._config.ready_fd, addresses)
+            announce.announce(self._config.ready_fd, (*addresses, *urls))
         if self._config.stats is not None:
             totals = self._processes.shared.totals()
             self._stats = announce.TotalsLog(self._config.stats, totals, time.monotonic())
@@ -287,6 +316,8 @@ class Supervisor:
         now = time.monotonic()
         lived = process.served(now) if process is not None else 0.0
         self._crash_loop.record_death(now, lived)
+        if process is not None:
+            self._metrics.count_restart("hang" if process.killed else "crash")
         slot.current, slot.successor = slot.successor, None
         if slot.current is not None:
             return
@@ -317,14 +348,27 @@ class Supervisor:
     # The end
 
     def _stop(self, number: signal.Signals, why: str | None = None) -> None:
-        if self._stopping:
-            if number != self._stop_signal or time.monotonic() > self._same_until:
+        now = time.monotonic()
+        if self._stopping or self._drain_at is not None:
+            if number != self._stop_signal or now > self._same_until:
                 _log.error("a second signal, %s: ending at once", number.name)
                 self._killed_by = number
             return
-        _log.info("%s: stopping", why or number.name)
+        self._stop_signal, self._same_until = number, now + SAME_SIGNAL
+        delay = self._config.shutdown_delay if number == signal.SIGTERM and self._ready else 0.0
+        if delay > 0:
+            _log.info("%s: stopping in %s", number.name, format_seconds(delay))
+            self._drain_at = now + delay
+            self._publish()
+        else:
+            _log.info("%s: stopping", why or number.name)
+            self._drain()
+
+    def _drain(self) -> None:
+        """Stop accepting, and have the workers drain."""
+        self._drain_at = None
         self._stopping = True
-        self._stop_signal, self._same_until = number, time.monotonic() + SAME_SIGNAL
+        self._publish()
         self._stats = None
         for slot in self._slots:
             slot.restart_at = None

@@ -22,6 +22,8 @@ _NOT_HERE = {
     "ready_fd": "the address is there when the server is",
     "exit_fd": "the server ends with its test",
     "stats": "server.stats is a snapshot",
+    "metrics": "server.stats is a snapshot",
+    "shutdown_delay": "no signal stops it",
     "log_level": "the program configures logging",
     "log_format": "the program configures logging",
     "busy_poll": "a spinning loop would take the interpreter from the test",
@@ -82,7 +84,8 @@ def check(
     if config is not None:
         if given:
             raise TypeError(f"give either config or options, not both: {', '.join(given)}")
-        config = replace(config, workers=1, ready_fd=None, exit_fd=None, stats=None, busy_poll=None)
+        config = replace(config, workers=1, ready_fd=None, exit_fd=None, stats=None, metrics=None, busy_poll=None)
+        config = replace(config, shutdown_delay=0.0)
     else:
         _check_here(given)
         if family in ("tcp6", "dual"):

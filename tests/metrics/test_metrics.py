@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import os
 import shutil
 import signal
@@ -198,6 +199,40 @@ def test_more_clients_than_are_served_at_a_time_are_closed_and_make_room_when_th
             with contextlib.suppress(ConnectionResetError):
                 assert sock.recv(1) == b""
         wait_until(lambda: is_healthy(url), "room for a request")
+
+
+def test_a_connection_serves_many_requests_and_ends_after_one_with_a_body() -> None:
+    with watched() as (_, url):
+        parts = urllib.parse.urlsplit(url)
+        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=DEADLINE)
+        connection.connect()
+        first = connection.sock
+        for method, path, code in (("GET", "/metrics", 200), ("HEAD", "/metrics", 200), ("GET", "/x", 404)):
+            connection.request(method, path)
+            response = connection.getresponse()
+            response.read()
+            assert (response.status, connection.sock) == (code, first)
+        # What follows a body that is not read must not be taken for a request.
+        connection.request("GET", "/healthz", b"GET /readyz HTTP/1.1\r\n\r\n")
+        response = connection.getresponse()
+        assert (response.read(), response.headers["Connection"]) == (b"ok\n", "close")
+        connection.close()
+
+
+def test_a_connection_that_is_idle_gives_way_to_another() -> None:
+    with watched() as (_, url), contextlib.ExitStack() as stack:
+        parts = urllib.parse.urlsplit(url)
+        idle = []
+        for _ in range(70):
+            connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=DEADLINE)
+            stack.callback(connection.close)
+            connection.request("GET", "/healthz")
+            assert connection.getresponse().read() == b"ok\n"
+            idle.append(connection)
+        assert status(url, "/healthz") == 200
+        assert idle[0].sock.recv(1) == b""
+        idle[-1].request("GET", "/healthz")
+        assert idle[-1].getresponse().read() == b"ok\n"
 
 
 # Start

@@ -1,8 +1,9 @@
-"""What a request gets: `/metrics`, `/healthz` and `/readyz`, as a WSGI application."""
+"""What a request gets: `/metrics`, `/healthz` and `/readyz`, whatever the transport."""
 
 import logging
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
@@ -10,62 +11,68 @@ from .._counters import SharedCounters
 from .collector import ServiceCollector
 from .state import ServiceState
 
-Headers = list[tuple[str, str]]
-Answer = tuple[str, Headers, bytes]
+METHODS = ("GET", "HEAD")
 
-_OK = "200 OK"
 _PATHS = "/metrics, /healthz and /readyz"
+_TEXT = ("Content-Type", "text/plain; charset=utf-8")
 
 _log = logging.getLogger("fastecho")
 
 
+class Answer(NamedTuple):
+    """To a request: its status, headers without Content-Length, and the body that GET gets."""
+
+    status: HTTPStatus
+    headers: list[tuple[str, str]]
+    body: bytes
+
+
 class Application:
-    """The WSGI application for one service."""
+    """Answers the requests to one service."""
 
     def __init__(self, counters: SharedCounters, state: ServiceState) -> None:
         self._state = state
         registry = CollectorRegistry()
         registry.register(ServiceCollector(counters, state))
         self._exposition = make_wsgi_app(registry)
-        self._paths: dict[str, Callable[[dict[str, Any]], Answer]] = {
+        self._paths: dict[str, Callable[[str, Mapping[str, str]], Answer]] = {
             "/metrics": self._metrics,
-            "/healthz": lambda environ: _plain(_OK, "ok"),
+            "/healthz": lambda query, headers: _plain(HTTPStatus.OK, "ok"),
             "/readyz": self._readyz,
         }
 
-    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        status, headers, body = self._answer(environ)
-        start_response(status, [*headers, ("Content-Length", str(len(body)))])
-        return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
-
-    def _answer(self, environ: dict[str, Any]) -> Answer:
-        path = self._paths.get(environ["PATH_INFO"])
+    def answer(self, method: str, target: str, headers: Mapping[str, str]) -> Answer:
+        """The answer to a request for `target`, a path and perhaps a query."""
+        name, _, query = target.partition("?")
+        path = self._paths.get(name)
         if path is None:
-            return _plain("404 Not Found", f"not found; there are {_PATHS}")
-        if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
-            return _plain("405 Method Not Allowed", "only GET and HEAD", ("Allow", "GET, HEAD"))
+            return _plain(HTTPStatus.NOT_FOUND, f"not found; there are {_PATHS}")
+        if method not in METHODS:
+            return _plain(HTTPStatus.METHOD_NOT_ALLOWED, "only GET and HEAD", ("Allow", ", ".join(METHODS)))
         try:
-            return path(environ)
+            return path(query, headers)
         except Exception:
-            _log.exception("a request for %s failed", environ["PATH_INFO"])
-            return _plain("500 Internal Server Error", "the log has the reason")
+            _log.exception("a request for %s failed", name)
+            return _plain(HTTPStatus.INTERNAL_SERVER_ERROR, "the log has the reason")
 
-    def _metrics(self, environ: dict[str, Any]) -> Answer:
-        """The exposition of prometheus_client, in the format and with the names that the request asks for."""
-        begun: list[tuple[str, Headers]] = []
+    def _metrics(self, query: str, headers: Mapping[str, str]) -> Answer:
+        """The exposition of prometheus_client, in the format, with the encoding and the names that are asked for."""
+        environ = {
+            "REQUEST_METHOD": "GET",
+            "PATH_INFO": "/metrics",
+            "QUERY_STRING": query,
+            "HTTP_ACCEPT": headers.get("Accept"),
+            "HTTP_ACCEPT_ENCODING": headers.get("Accept-Encoding"),
+        }
+        begun: list[tuple[str, list[tuple[str, str]]]] = []
+        body = b"".join(self._exposition(environ, lambda status, headers: begun.append((status, headers))))
+        status, answered = begun[0]
+        return Answer(HTTPStatus(int(status.split()[0])), answered, body)
 
-        def start_response(status: str, headers: Headers, exc_info: object = None) -> None:
-            begun.append((status, headers))
-
-        body = b"".join(self._exposition({**environ, "REQUEST_METHOD": "GET"}, start_response))
-        status, headers = begun[0]
-        return status, headers, body
-
-    def _readyz(self, environ: dict[str, Any]) -> Answer:
+    def _readyz(self, query: str, headers: Mapping[str, str]) -> Answer:
         unready = self._state.unready()
-        return _plain(_OK, "ready") if unready is None else _plain("503 Service Unavailable", unready)
+        return _plain(HTTPStatus.SERVICE_UNAVAILABLE, unready) if unready else _plain(HTTPStatus.OK, "ready")
 
 
-def _plain(status: str, text: str, *headers: tuple[str, str]) -> Answer:
-    kind = ("Content-Type", "text/plain; charset=utf-8")
-    return status, [kind, ("Cache-Control", "no-store"), *headers], f"{text}\n".encode()
+def _plain(status: HTTPStatus, text: str, *headers: tuple[str, str]) -> Answer:
+    return Answer(status, [_TEXT, ("Cache-Control", "no-store"), *headers], f"{text}\n".encode())

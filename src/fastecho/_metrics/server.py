@@ -1,7 +1,9 @@
-"""The HTTP server of a WSGI application on sockets that listen already: a thread for each request, within bounds.
+"""The HTTP server of an application on sockets that listen already: a thread for each connection, within bounds.
 
-No client holds it up. A request has `REQUEST_SECONDS` from its accept until its connection is closed, and there are at
-most `MOST_REQUESTS` at a time; further ones are closed at once.
+No client holds it up. A request has `REQUEST_SECONDS` from its first byte until its answer is sent, the first one from
+the accept on. Between requests a connection may be idle for `IDLE_SECONDS`: a scraper that keeps its connection costs
+half the CPU of one that opens another. There are at most `MOST_CONNECTIONS`: a further one takes the place of the one
+that has been idle longest, and is closed at once if none is idle.
 """
 
 import logging
@@ -9,20 +11,25 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
-from socketserver import ThreadingMixIn
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler
+from socketserver import TCPServer, ThreadingMixIn
 from typing import Any, Final
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+
+from .application import METHODS, Application
 
 REQUEST_SECONDS: Final = 10.0
-MOST_REQUESTS: Final = 64
+IDLE_SECONDS: Final = 300.0
+MOST_CONNECTIONS: Final = 64
 
 _POLL: Final = 0.5
+_LONGEST_LINE: Final = 65536
 _DISCARD: Final = 65536
 
 _log = logging.getLogger("fastecho")
 
 
-def serve(sockets: Sequence[socket.socket], application: Any, on_poll: Callable[[], None]) -> None:
+def serve(sockets: Sequence[socket.socket], application: Application, on_poll: Callable[[], None]) -> None:
     """Serve `application` on the listening sockets for ever. `on_poll` is called twice a second at least."""
     servers = [_Server(sock, application, on_poll) for sock in sockets]
     for server in servers[1:]:
@@ -30,9 +37,86 @@ def serve(sockets: Sequence[socket.socket], application: Any, on_poll: Callable[
     servers[0].serve_forever(_POLL)
 
 
-class _Handler(WSGIRequestHandler):
-    def log_message(self, format: str, *args: Any) -> None:
-        _log.debug("metrics: %s " + format, self.client_address[0], *args)
+class _Connections:
+    """The open connections, each with the time at which it is shut down. The idle ones stand in the order in which they
+    became idle."""
+
+    def __init__(self) -> None:
+        self._busy: dict[socket.socket, float] = {}
+        self._idle: dict[socket.socket, float] = {}
+        self._lock = threading.Lock()
+
+    def add(self, connection: socket.socket) -> bool:
+        """Add a connection that has to send a request; False if there are too many."""
+        with self._lock:
+            if len(self._busy) + len(self._idle) >= MOST_CONNECTIONS:
+                if not self._idle:
+                    return False
+                oldest = next(iter(self._idle))
+                self._busy[oldest] = self._idle.pop(oldest)
+                _shut_down(oldest)
+            self._busy[connection] = time.monotonic() + REQUEST_SECONDS
+        return True
+
+    def set_idle(self, connection: socket.socket) -> None:
+        with self._lock:
+            self._busy.pop(connection, None)
+            self._idle[connection] = time.monotonic() + IDLE_SECONDS
+
+    def set_busy(self, connection: socket.socket) -> None:
+        with self._lock:
+            if self._idle.pop(connection, None) is not None:
+                self._busy[connection] = time.monotonic() + REQUEST_SECONDS
+
+    def close(self, connection: socket.socket) -> None:
+        with self._lock:
+            self._busy.pop(connection, None)
+            self._idle.pop(connection, None)
+            connection.close()
+
+    def shut_down_overdue(self) -> None:
+        now = time.monotonic()
+        with self._lock:
+            for connection, latest in (*self._busy.items(), *self._idle.items()):
+                if latest <= now:
+                    _shut_down(connection)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    wbufsize = -1  # an answer is one segment
+    server: "_Server"
+
+    def handle_one_request(self) -> None:
+        self.raw_requestline = self.rfile.readline(_LONGEST_LINE + 1)
+        if not self.raw_requestline:
+            self.close_connection = True
+        elif len(self.raw_requestline) > _LONGEST_LINE:
+            self.requestline = self.request_version = self.command = ""
+            self.close_connection = True
+            self.send_error(HTTPStatus.REQUEST_URI_TOO_LONG)
+        elif self.parse_request():
+            self._answer()
+        self.wfile.flush()
+        if not self.close_connection:
+            self.server.connections.set_idle(self.connection)
+            self.rfile.peek(1)  # type: ignore[attr-defined]  # a BufferedReader
+            self.server.connections.set_busy(self.connection)
+
+    def _answer(self) -> None:
+        answer = self.server.application.answer(self.command, self.path, self.headers)
+        has_body = "Content-Length" in self.headers or "Transfer-Encoding" in self.headers
+        if has_body or self.command not in METHODS:
+            self.close_connection = True  # what follows may be the body, which is not read
+        self.send_response(answer.status)
+        for name, value in answer.headers:
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(answer.body)))
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(answer.body)
 
     def finish(self) -> None:
         super().finish()
@@ -41,41 +125,33 @@ class _Handler(WSGIRequestHandler):
         while self.connection.recv(_DISCARD):
             pass
 
+    def version_string(self) -> str:
+        return "fastecho"
 
-class _Server(ThreadingMixIn, WSGIServer):
+    def log_message(self, format: str, *args: Any) -> None:
+        _log.debug("metrics: " + format, *args)
+
+
+class _Server(ThreadingMixIn, TCPServer):
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self, sock: socket.socket, application: Any, on_poll: Callable[[], None]) -> None:
+    def __init__(self, sock: socket.socket, application: Application, on_poll: Callable[[], None]) -> None:
         super().__init__(sock.getsockname(), _Handler, bind_and_activate=False)
         self.socket.close()
         self.socket = sock
-        self.server_name, self.server_port = sock.getsockname()[:2]
-        self.setup_environ()
-        self.set_app(application)
+        self.application = application
+        self.connections = _Connections()
         self._on_poll = on_poll
-        self._open: dict[socket.socket, float] = {}
-        self._lock = threading.Lock()
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
-        with self._lock:
-            if len(self._open) >= MOST_REQUESTS:
-                return False
-            self._open[request] = time.monotonic() + REQUEST_SECONDS
-        return True
+        return self.connections.add(request)
 
     def shutdown_request(self, request: Any) -> None:
-        with self._lock:
-            self._open.pop(request, None)
-            request.close()
+        self.connections.close(request)
 
     def service_actions(self) -> None:
-        now = time.monotonic()
-        with self._lock:
-            for request, latest in self._open.items():
-                if latest <= now:
-                    # Its thread reads end of file, or fails to write, and closes it.
-                    _shut(request)
+        self.connections.shut_down_overdue()
         self._on_poll()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -83,8 +159,9 @@ class _Server(ThreadingMixIn, WSGIServer):
         _log.debug("metrics: a request failed", exc_info=True)
 
 
-def _shut(request: socket.socket) -> None:
+def _shut_down(connection: socket.socket) -> None:
+    """Its thread reads end of file, or fails to write, and closes it."""
     try:
-        request.shutdown(socket.SHUT_RDWR)
+        connection.shutdown(socket.SHUT_RDWR)
     except OSError:
         return

@@ -34,6 +34,7 @@ LAYERS = (
     {"_workers"},
     {"__init__"},
     {"testing", "bench"},
+    {"_top"},
     {"cli"},
     {"__main__"},
 )

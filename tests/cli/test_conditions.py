@@ -19,6 +19,7 @@ from conditions import CONDITIONS, ENTRIES, Condition, Ended, Entry, Run, decode
 from fastecho.cli import COMMANDS
 from fastecho.cli.bench import SUBCOMMANDS
 from patience import DEADLINE
+from processes import Service
 
 pytestmark = pytest.mark.slow
 
@@ -28,17 +29,17 @@ HELP = {f"{name} --help": Entry(name, (*name.split(), "--help"), "Usage") for na
 
 @pytest.fixture(scope="module")
 def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """A server to measure, and two runs that were made at the same time."""
+    """A server to measure, one with metrics, and two runs that were made at the same time."""
     folder = tmp_path_factory.mktemp("runs")
     a, b = str(folder / "a.json"), str(folder / "b.json")
-    with fastecho.serve(port=0, terminator=None) as server:
+    with fastecho.serve(port=0, terminator=None) as server, Service("--metrics", "127.0.0.1:0") as service:
         target = "tcp://{}:{}".format(*server.address)
         bench = [sys.executable, "-m", "fastecho", "bench", target, "-q", "-c", "2", "-d", "2s", "--json"]
         made = [
             subprocess.Popen([*bench, path], env=clean_environment({}), stdout=subprocess.DEVNULL) for path in (a, b)
         ]
         assert [each.wait(3 * DEADLINE) for each in made] == [0, 0]
-        yield {"target": target, "a": a, "b": b}
+        yield {"target": target, "metrics": service.addresses[-1], "a": a, "b": b}
 
 
 def test_every_command_is_in_the_table() -> None:

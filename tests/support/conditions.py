@@ -61,6 +61,7 @@ ENTRIES: dict[str, Entry] = {
     "ping": Entry(
         "ping", ("ping", "{target}", "-c", "3", "-i", "0"), "3 sent", endless=("ping", "{target}", "-i", "0")
     ),
+    "top": Entry("top", ("top", "{metrics}", "-i", "100ms"), "echoes/s"),
     "doctor": Entry("doctor", ("doctor",), "uvloop"),
     "--help": Entry("--help", ("--help",), "Usage"),
     "--version": Entry("--version", ("--version",), "fastecho"),

@@ -1,7 +1,7 @@
 """What a request gets: `/metrics`, `/healthz` and `/readyz`, whatever the transport."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import NamedTuple
 
@@ -11,6 +11,8 @@ from .._counters import SharedCounters
 from .collector import ServiceCollector
 from .state import ServiceState
 
+Header = Callable[[str], str | None]
+"""The value of a header of the request; None without it."""
 METHODS = ("GET", "HEAD")
 
 _PATHS = "/metrics, /healthz and /readyz"
@@ -35,13 +37,13 @@ class Application:
         registry = CollectorRegistry()
         registry.register(ServiceCollector(counters, state))
         self._exposition = make_wsgi_app(registry)
-        self._paths: dict[str, Callable[[str, Mapping[str, str]], Answer]] = {
+        self._paths: dict[str, Callable[[str, Header], Answer]] = {
             "/metrics": self._metrics,
-            "/healthz": lambda query, headers: _plain(HTTPStatus.OK, "ok"),
+            "/healthz": lambda query, header: _plain(HTTPStatus.OK, "ok"),
             "/readyz": self._readyz,
         }
 
-    def answer(self, method: str, target: str, headers: Mapping[str, str]) -> Answer:
+    def answer(self, method: str, target: str, header: Header) -> Answer:
         """The answer to a request for `target`, a path and perhaps a query."""
         name, _, query = target.partition("?")
         path = self._paths.get(name)
@@ -50,26 +52,26 @@ class Application:
         if method not in METHODS:
             return _plain(HTTPStatus.METHOD_NOT_ALLOWED, "only GET and HEAD", ("Allow", ", ".join(METHODS)))
         try:
-            return path(query, headers)
+            return path(query, header)
         except Exception:
             _log.exception("a request for %s failed", name)
             return _plain(HTTPStatus.INTERNAL_SERVER_ERROR, "the log has the reason")
 
-    def _metrics(self, query: str, headers: Mapping[str, str]) -> Answer:
+    def _metrics(self, query: str, header: Header) -> Answer:
         """The exposition of prometheus_client, in the format, with the encoding and the names that are asked for."""
         environ = {
             "REQUEST_METHOD": "GET",
             "PATH_INFO": "/metrics",
             "QUERY_STRING": query,
-            "HTTP_ACCEPT": headers.get("Accept"),
-            "HTTP_ACCEPT_ENCODING": headers.get("Accept-Encoding"),
+            "HTTP_ACCEPT": header("Accept"),
+            "HTTP_ACCEPT_ENCODING": header("Accept-Encoding"),
         }
         begun: list[tuple[str, list[tuple[str, str]]]] = []
         body = b"".join(self._exposition(environ, lambda status, headers: begun.append((status, headers))))
         status, answered = begun[0]
         return Answer(HTTPStatus(int(status.split()[0])), answered, body)
 
-    def _readyz(self, query: str, headers: Mapping[str, str]) -> Answer:
+    def _readyz(self, query: str, header: Header) -> Answer:
         unready = self._state.unready()
         return _plain(HTTPStatus.SERVICE_UNAVAILABLE, unready) if unready else _plain(HTTPStatus.OK, "ready")
 

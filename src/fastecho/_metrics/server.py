@@ -104,7 +104,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.connections.set_busy(self.connection)
 
     def _answer(self) -> None:
-        answer = self.server.application.answer(self.command, self.path, self.headers)
+        answer = self.server.application.answer(self.command, self.path, self.headers.get)
         has_body = "Content-Length" in self.headers or "Transfer-Encoding" in self.headers
         if has_body or self.command not in METHODS:
             self.close_connection = True  # what follows may be the body, which is not read

@@ -1,0 +1,254 @@
+"""`fastecho top`: at a terminal, without one, by URL, by pid, and when there is nothing to show."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import io
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from clients import connect_blocking
+from command import Outcome, as_process, clean_environment
+from fastecho._top.history import LENGTH, RATES, History
+from fastecho._top.panel import draw
+from fastecho._top.scrape import Sample
+from patience import DEADLINE, wait_until
+from processes import Service, echoes, one_echo
+from scrapes import metrics_url
+
+QUICK = ("-i", "100ms")
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Service]:
+    with Service("--metrics", "127.0.0.1:0", "--workers", "2") as service:
+        yield service
+
+
+def printed(*arguments: str) -> str:
+    """What it prints without a terminal."""
+    outcome = as_process(["top", *QUICK, *arguments])
+    assert (outcome.code, outcome.err) == (0, "")
+    return outcome.out
+
+
+class Terminal:
+    """`fastecho top` at a terminal of so many columns."""
+
+    def __init__(self, *arguments: str, columns: int = 100) -> None:
+        self._ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, columns, 0, 0))
+        self.before = termios.tcgetattr(theirs)
+        self._theirs = theirs
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "fastecho", "top", *QUICK, *arguments], stdin=theirs, stdout=theirs,
+            stderr=subprocess.PIPE, env=clean_environment({"TERM": "xterm-256color"}), start_new_session=True,
+        )  # fmt: skip
+        self.output = ""
+
+    def wait_for(self, state: Callable[[str], Any], what: str) -> None:
+        def reached() -> bool:
+            while select.select([self._ours], [], [], 0)[0]:
+                self.output += os.read(self._ours, 65536).decode(errors="replace")
+            return bool(state(self.output))
+
+        wait_until(reached, what, 2 * DEADLINE)
+
+    def press(self, keys: bytes) -> None:
+        os.write(self._ours, keys)
+
+    def end(self) -> int:
+        """Its exit code, and it has put back the screen, the cursor and the mode of the terminal."""
+        self.wait_for(lambda _: self.process.poll() is not None, "its end")
+        assert self.output.rfind("\x1b[?1049l") > self.output.rfind("\x1b[?1049h"), "the screen"
+        assert self.output.rfind("\x1b[?25h") > self.output.rfind("\x1b[?25l"), "the cursor"
+        assert termios.tcgetattr(self._theirs) == self.before, "the mode"
+        assert self.process.stderr is not None
+        assert self.process.stderr.read() == b""
+        return self.process.returncode
+
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+        assert self.process.stderr is not None
+        self.process.stderr.close()
+        os.close(self._ours)
+        os.close(self._theirs)
+
+
+# Without a terminal
+
+
+def test_the_panel_is_printed_once_where_there_is_no_terminal(service: Service) -> None:
+    with connect_blocking(service.address) as sock:
+        assert echoes(sock)
+        out = printed(metrics_url(service))
+    assert "\x1b" not in out
+    for text in (*RATES, "connections", "write paused", "workers: 2 of 2 up", "ready"):
+        assert out.count(text) >= 1, out
+    assert re.search(r"connections +1 ", out)
+
+
+@pytest.mark.parametrize(
+    "named", [
+        lambda service: metrics_url(service),
+        lambda service: metrics_url(service).removesuffix("/metrics"),
+        lambda service: metrics_url(service).removesuffix("metrics"),
+        lambda service: metrics_url(service).removeprefix("http://").removesuffix("/metrics"),
+        lambda service: str(service.pid),
+        lambda service: str(service.current()[0]),
+    ], ids=["URL", "URL without path", "URL with /", "HOST:PORT", "pid", "pid of a worker"],
+)  # fmt: skip
+def test_a_service_is_named_by_url_or_pid(service: Service, named: Callable[[Service], str]) -> None:
+    where = metrics_url(service).removeprefix("http://").removesuffix("/metrics")
+    assert f" {where} " in printed(named(service))
+
+
+@pytest.mark.parametrize("host", ["[::1]", "*"])
+def test_a_pid_leads_to_any_address(host: str) -> None:
+    with Service("--metrics", f"{host}:0") as service:
+        port = metrics_url(service).removesuffix("/metrics").rpartition(":")[2]
+        assert f":{port} " in printed(str(service.pid))
+
+
+def test_without_an_argument_the_only_service_is_shown_or_all_are_listed(service: Service) -> None:
+    with Service("--metrics", "127.0.0.1:0") as other:
+        outcome = as_process(["top"])
+        assert outcome.code == 2
+        for each in (service, other):
+            assert f"{each.pid} ({metrics_url(each)})" in outcome.err
+
+
+def test_causes_and_restarts_are_shown_once_there_are_some(service: Service) -> None:
+    assert one_echo(service.address) == b"hello\0"
+    before = printed(str(service.pid))
+    assert re.search(r"terminator +\d+ ", before)
+    assert "restarts" not in before
+    os.kill(service.current()[0], signal.SIGKILL)
+    service.wait_for("is ready", 3)
+    assert "restarts: 1 crash" in printed(str(service.pid))
+
+
+# Nothing to show
+
+
+def complaint(outcome: Outcome, code: int) -> str:
+    return outcome.complaint(code)
+
+
+def test_a_pid_without_metrics() -> None:
+    with Service() as plain:
+        assert "no fastecho with --metrics" in complaint(as_process(["top", str(plain.pid)]), 5)
+    assert "no such process" in complaint(as_process(["top", str(plain.pid)]), 5)
+
+
+@pytest.mark.parametrize("text", ["x", "-1", "localhost", "http://", "127.0.0.1:http"])
+def test_what_is_neither_a_url_nor_a_pid(text: str) -> None:
+    assert "fastecho" in complaint(as_process(["top", "--", text]), 2)
+
+
+def test_a_service_that_does_not_answer(service: Service) -> None:
+    with Service("--metrics", "127.0.0.1:0") as gone:
+        url = metrics_url(gone)
+    assert "Connection refused" in complaint(as_process(["top", url]), 5)
+    host, port = service.address
+    # An echo server, which is no HTTP server.
+    assert complaint(as_process(["top", f"{host}:{port}"]), 5)
+    assert "404" in complaint(as_process(["top", f"{metrics_url(service)}/x"]), 5)
+    assert "no metrics" in complaint(as_process(["top", metrics_url(service).replace("/metrics", "/healthz")]), 5)
+
+
+# At a terminal
+
+
+@pytest.mark.parametrize("key", [b"q", b"Q", b"\x03"], ids=["q", "Q", "Ctrl-C"])
+def test_a_key_ends_it_and_puts_the_terminal_back(service: Service, key: bytes) -> None:
+    with Terminal(metrics_url(service)) as terminal:
+        # Three panels: the rates have a course then.
+        terminal.wait_for(lambda output: output.count("echoes/s") >= 4, "panels")
+        terminal.press(b"x" + key)
+        if key == b"\x03":
+            terminal.process.send_signal(signal.SIGINT)  # no shell has made the terminal its own
+        assert terminal.end() == 0
+
+
+def test_sigterm_ends_it_and_puts_the_terminal_back(service: Service) -> None:
+    with Terminal(metrics_url(service)) as terminal:
+        terminal.wait_for(lambda output: "echoes/s" in output, "a panel")
+        terminal.process.terminate()
+        assert terminal.end() == 143
+
+
+def test_a_service_that_ends_is_reported_and_shown_again_when_it_is_back() -> None:
+    with contextlib.ExitStack() as stack:
+        first = stack.enter_context(Service("--metrics", "127.0.0.1:0"))
+        url = metrics_url(first)
+        terminal = stack.enter_context(Terminal(url))
+        terminal.wait_for(lambda output: "ready" in output, "a panel")
+        assert first.stop() == 0
+        terminal.wait_for(lambda output: "Connection refused" in output, "the reason")
+        terminal.output = ""
+        stack.enter_context(Service("--metrics", url.removeprefix("http://").removesuffix("/metrics")))
+        terminal.wait_for(lambda output: "ready" in output, "a panel of the new one")
+        terminal.press(b"q")
+        assert terminal.end() == 0
+
+
+# The panel
+
+
+def sample(at: float, **values: float) -> Sample:
+    named = {(f"fastecho_{name}", ""): value for name, value in values.items()}
+    workers = {("fastecho_worker_up", "0"): 1.0, ("fastecho_worker_connections", "0"): 3.0}
+    return Sample(at, {**named, **workers}, {"version": "9.9"}, "ready")
+
+
+def text_of(history: History, width: int) -> list[str]:
+    console = Console(file=io.StringIO(), width=width, color_system=None, legacy_windows=False)
+    console.print(draw(history, "http://127.0.0.1:9100/metrics", width))
+    return console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+
+
+def test_rates_are_per_second_and_a_counter_that_begins_again_is_not_negative() -> None:
+    history = History()
+    history.add(sample(10.0, reads_total=100))
+    history.add(sample(12.0, reads_total=300))
+    history.add(sample(13.0, reads_total=40))
+    assert history.series("echoes/s") == [100.0, 40.0]
+    for at in range(2 * LENGTH):
+        history.add(sample(20.0 + at))
+    assert len(history.series("echoes/s")) == LENGTH
+
+
+@pytest.mark.parametrize("width", [20, 40, 59, 60, 80, 110, 200])
+@pytest.mark.parametrize("workers", [0, 1, 8, 9, 512])
+def test_the_panel_fits_any_width_with_any_number_of_workers(width: int, workers: int) -> None:
+    history = History()
+    for at in range(200):
+        each = sample(float(at), reads_total=float(at) ** 4, connections_active=at)
+        for worker in range(workers):
+            each.values["fastecho_worker_up", str(worker)] = float(worker != 3)
+            each.values["fastecho_worker_connections", str(worker)] = float(worker)
+        history.add(each)
+    lines = text_of(history, width)
+    assert {len(line) for line in lines} == {min(width, 110)}
+    if width >= 60:
+        up = max(workers, 1) - (workers > 3)
+        assert any(f"workers: {up} of {max(workers, 1)} up" in line for line in lines)
+        assert any(re.search(r"echoes/s .*█ *│$", line) for line in lines), "the last rate is the highest"

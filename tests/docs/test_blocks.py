@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -28,11 +29,12 @@ PYTHON = [block for block in HERE if block.language == "python"]
 RECIPES = [block for block in PYTHON if block.tests]
 SCRIPTS = [block for block in PYTHON if not block.tests]
 TOML = [block for block in BLOCKS if block.language == "toml"]
+YAML = [block for block in BLOCKS if block.language == "yaml"]
 TEXT = [block for block in HERE if block.language == "text"]
 
 
 def test_each_block_is_of_a_language_that_is_checked() -> None:
-    assert {block.language for block in BLOCKS} == {"python", "sh", "console", "toml", "text"}
+    assert {block.language for block in BLOCKS} == {"python", "sh", "console", "toml", "text", "yaml"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -67,6 +69,15 @@ def test_a_configuration_file_is_accepted(block: Block, tmp_path: Path, capsys: 
     outcome = in_process(["--config", str(file)], {}, capsys)
     assert (outcome.code, outcome.err) == (0, "")
     assert outcome.config != ServerConfig()
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool (Debian: prometheus); the gate has it")
+@pytest.mark.parametrize("block", YAML, ids=str)
+def test_a_configuration_of_prometheus_is_accepted(block: Block, tmp_path: Path) -> None:
+    file = tmp_path / "prometheus.yml"
+    file.write_text(block.code, encoding="utf-8")
+    done = subprocess.run(["promtool", "check", "config", file], capture_output=True, text=True, timeout=2 * DEADLINE)
+    assert done.returncode == 0, done.stderr
 
 
 def shape(text: str) -> list[str]:

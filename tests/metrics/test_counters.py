@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 
 from fastecho._counters import SharedCounters
 from fastecho._metrics.state import RESTART_CAUSES, Phase, ServiceState, WorkerState
 from fastecho.server import EchoServer
+from patience import until
 
 
-def test_totals_of_a_process_that_has_ended_stay_and_its_gauges_go(run) -> None:
+def test_the_counts_of_a_process_that_has_ended_stay_where_they_are_and_its_gauges_go(run) -> None:
     shared = SharedCounters(2)
+    counters = shared.counters_of(1)
 
     async def serve() -> None:
-        async with EchoServer(port=0, counters=shared.counters_of(1)) as server:
-            server.sessions.stats()
+        async with EchoServer(port=0, counters=counters) as server:
+            reader, writer = await asyncio.open_connection(*server.address)
+            writer.write(b"hello\0")
+            assert await reader.read() == b"hello\0"
+            writer.close()
+            await writer.wait_closed()
+            await until(lambda: server.stats.active == 0, "its end")
 
     run(serve())
-    assert shared.totals()["buffers_total"] > 0
+    counters.beat()
+    counters.pid = 1
+    before = counters.snapshot()
+    assert before["accepted"] == before["ends"]["terminator"] == 1
+    assert before["buffers_total"] > 0
     shared.retire(1)
-    assert shared.totals()["buffers_total"] == shared.counters_of(1).heartbeat == shared.counters_of(1).pid == 0
+    # Another process that sums them meanwhile sees neither more nor less.
+    assert counters.snapshot() == shared.totals() == {**before, "buffers_total": 0}
+    assert counters.heartbeat == counters.pid == 0
 
 
 def test_the_state_is_shared_with_a_child() -> None:

@@ -357,10 +357,12 @@ class Supervisor:
         self._stop_signal, self._same_until = number, now + SAME_SIGNAL
         delay = self._config.shutdown_delay if number == signal.SIGTERM and self._ready else 0.0
         if delay > 0:
-            _log.info("%s: stopping in %s", number.name, format_seconds(delay))
             self._drain_at = now + delay
             self._publish()
+            _log.info("%s: stopping in %s", number.name, format_seconds(delay))
         else:
+            self._stopping = True
+            self._publish()
             _log.info("%s: stopping", why or number.name)
             self._drain()
 
@@ -368,7 +370,6 @@ class Supervisor:
         """Stop accepting, and have the workers drain."""
         self._drain_at = None
         self._stopping = True
-        self._publish()
         self._stats = None
         for slot in self._slots:
             slot.restart_at = None

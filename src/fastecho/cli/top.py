@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .._top.scrape import Sample, Scraper
 
 _URL = re.compile(r"(?:https?://)?[^\s/]+:\d+(?:/.*)?|https?://\S+")
+_LEAST_WIDTH = 40  # of what is printed
 _NOTES = """\
 The service must have been started with --metrics. Without URL or PID, the only such service on this machine is shown.
 Where standard output is not a terminal, two scrapes are made and the panel is printed once.
@@ -112,6 +113,7 @@ def _print(scraper: "Scraper", interval: float, console: "Console") -> None:
     history.add(_first(scraper))
     wait_while_read(interval)
     history.add(_first(scraper))
+    console.width = max(console.width, _LEAST_WIDTH)
     with console.capture() as capture:
         console.print(draw(history, scraper.url, console.width))
     print_out(capture.get().rstrip("\n"))

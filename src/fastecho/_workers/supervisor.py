@@ -242,6 +242,7 @@ class Supervisor:
         """Do what the last SIGHUP asked for: a rolling restart, or a stop if it came for the end of the terminal."""
         self._reload_at = None
         if self._stopping or self._drain_at is not None:
+            _log.info("SIGHUP: ignored, the service stops")
             return
         if self._terminal.closed and not self._signals.was_ignored(signal.SIGHUP):
             self._stop(signal.SIGHUP, "the terminal is closed")
@@ -356,14 +357,10 @@ class Supervisor:
             return
         self._stop_signal, self._same_until = number, now + SAME_SIGNAL
         delay = self._config.shutdown_delay if number == signal.SIGTERM and self._ready else 0.0
-        if delay > 0:
-            self._drain_at = now + delay
-            self._publish()
-            _log.info("%s: stopping in %s", number.name, format_seconds(delay))
-        else:
-            self._stopping = True
-            self._publish()
-            _log.info("%s: stopping", why or number.name)
+        self._drain_at = now + delay
+        self._publish()
+        _log.info("%s: stopping%s", why or number.name, f" in {format_seconds(delay)}" if delay else "")
+        if not delay:
             self._drain()
 
     def _drain(self) -> None:

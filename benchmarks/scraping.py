@@ -100,9 +100,12 @@ def main():
                     result = run_load(spec, on_window=window)
                 assert result.ok, result.errors
                 metrics = sum(window.seconds[pid] for pid in pids if names[pid] == "fastecho-metric")
-                return sum(window.seconds.values()) / result.echoes, metrics / (result.seconds / options.interval)
+                total = sum(window.seconds.values())
+                busy.append(total / result.seconds)
+                scrape = metrics * options.interval / result.seconds
+                return total / result.echoes, scrape, (total - metrics) / result.echoes
 
-            ratios, scrapes = [], []
+            ratios, scrapes, others, busy = [], [], [], []
             for round_ in range(options.rounds):
                 both = {}
                 for with_scrapes in (round_ % 2 == 0, round_ % 2 == 1):
@@ -110,12 +113,15 @@ def main():
                     both[with_scrapes] = measured(block)
                 ratios.append(both[True][0] / both[False][0])
                 scrapes.append(both[True][1])
+                others.append(both[True][2] / both[False][2])
                 print(f"{ratios[-1]:.4f}  {both[False][0] * 1e9:.0f} ns per echo without", flush=True)
         finally:
             server.terminate()
     median = statistics.median(ratios)
     spread = f"{min(ratios):.4f} to {max(ratios):.4f} in {len(ratios)} rounds"
     print(f"CPU per echo, a scrape every {options.interval:g} s / none: {median:.4f} ({spread})")
+    print(f"supervisor and worker alone: {statistics.median(others):.4f} ({min(others):.4f} to {max(others):.4f})")
+    print(f"the server was busy for {100 * statistics.median(busy):.0f} %: with less than 100, a scrape weighs more")
     print(f"CPU of a scrape: {statistics.median(scrapes) * 1e3:.2f} ms")
     return median > LIMIT
 

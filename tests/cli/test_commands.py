@@ -434,7 +434,7 @@ def test_interrupt_while_the_server_starts_ends_without_a_traceback() -> None:
     assert (process.returncode, err) == (130, "")
 
 
-@pytest.mark.parametrize("command", [[], *([each] for each in ("serve", "bench", "ping", "doctor")),
+@pytest.mark.parametrize("command", [[], *([each] for each in ("serve", "bench", "ping", "top", "doctor")),
                                      *(["bench", each] for each in ("compare", "merge", "ab"))], ids=" ".join)
 def test_every_command_prints_the_version(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*command, "--version"]) == 0
@@ -453,7 +453,7 @@ def test_the_script_of_shell_completion_is_printed(
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ("fastecho ", ["serve", "bench", "ping", "doctor"]),
+        ("fastecho ", ["serve", "bench", "ping", "top", "doctor"]),
         ("fastecho be", ["bench"]),
         ("fastecho --work", ["--workers"]),
         ("fastecho bench --ra", ["--rate"]),

@@ -153,6 +153,7 @@ class Metrics:
 
             assert self._listeners is not None
             assert self._state is not None
+            gc.freeze()  # what was imported lives as long as the process
             sockets = [sock for row in self._listeners.sockets for sock in row]
             serve(sockets, Application(self._counters, self._state), lambda: _end_without(parent))
         except BaseException:

@@ -45,7 +45,9 @@ WITH_EFFECT = {
         "target", "size", "duration", "warmup", "verify", "terminator", "timeout", "slo", "quiet", "help", "version",
         "proxy_protocol",
     },
-    "ping": {"target", "count", "interval", "size", "timeout", "terminator", "quiet", "help", "version", "proxy_protocol"},
+    "ping": {
+        "target", "count", "interval", "size", "timeout", "terminator", "quiet", "help", "version", "proxy_protocol",
+    },
 }
 
 

@@ -76,6 +76,7 @@ class Engine:
         timeout: float,
         seed: int,
         index: int,
+        proxy_protocol: int,
     ) -> Self: ...
 
     def run(self) -> None:

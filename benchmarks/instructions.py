@@ -1,9 +1,10 @@
 """Instructions in user space, of an echo and of a whole connection, by who executes them. Repeatable on a busy machine.
 
-    python benchmarks/instructions.py [leased|pinned|plain] [--work WORK] [--functions N]
+    python benchmarks/instructions.py [leased|pinned|polling|plain] [--work WORK] [--functions N]
 
 Runs the server under valgrind's callgrind (Debian: valgrind), warms it up, and counts: 5,000 echoes of 64 B over 50
-connections; or 1,600 connections, 32 at a time, that each echo 64 B and end. `plain` is Python on the same uvloop.
+connections; or 1,600 connections, 32 at a time, that each echo 64 B and end. `plain` is Python on the same
+uvloop, `polling` is `--busy-poll auto`.
 """
 
 from __future__ import annotations
@@ -139,7 +140,7 @@ def count(kind: str, work: str, functions: int) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kind", nargs="?", default="leased", choices=["leased", "pinned", "plain"])
+    parser.add_argument("kind", nargs="?", default="leased", choices=["leased", "pinned", "polling", "plain"])
     parser.add_argument("--work", choices=WORK, help="default: each")
     parser.add_argument("--functions", type=int, default=0, help="show the most expensive functions; default 0")
     arguments = parser.parse_args()

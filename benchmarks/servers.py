@@ -1,4 +1,4 @@
-"""Servers for the benchmarks: `servers.py leased|pinned|plain --ready-fd N [--terminator]`."""
+"""Servers for the benchmarks: `servers.py leased|pinned|polling|plain --ready-fd N [--terminator]`."""
 
 from __future__ import annotations
 
@@ -61,7 +61,8 @@ async def main(kind: str, ready: int, terminator: bool) -> None:
         server.close()
         return
     ends = b"\0" if terminator else None
-    async with fastecho.EchoServer(port=0, terminator=ends, pin_buffers=kind == "pinned", drain_timeout=0.5) as echo:
+    options = {"pinned": {"pin_buffers": True}, "polling": {"busy_poll": "auto"}}.get(kind, {})
+    async with fastecho.EchoServer(port=0, terminator=ends, drain_timeout=0.5, **options) as echo:
         os.write(ready, echo.addresses[0].encode() + b"\n")
         await stop.wait()
 

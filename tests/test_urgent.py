@@ -16,6 +16,7 @@ SESSIONS: dict[str, dict[str, Any]] = {
     "plain": {},
     "pinned": {"pin_buffers": True},
     "busy poll": {"busy_poll": 50},
+    "busy poll, auto": {"busy_poll": "auto"},
     "faulty": {"fault": "slice(64)"},
     "small buffers": {"buffer_size": 512},
 }

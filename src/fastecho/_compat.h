@@ -11,6 +11,7 @@
 #include <sys/ioctl.h>
 #include <stdint.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -125,6 +126,28 @@ static inline double fe_monotonic(void)
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return now.tv_sec + now.tv_nsec * 1e-9;
+}
+
+/* What the calling thread has used since it began, and the monotonic time. */
+struct fe_thread_usage {
+    double wall, cpu;
+    int64_t sleeps, preemptions; /* context switches: voluntary, involuntary */
+};
+
+static inline void fe_read_thread_usage(struct fe_thread_usage *usage)
+{
+    struct timespec cpu;
+    struct rusage switches;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &cpu); /* getrusage lags behind by up to a tick */
+#ifdef RUSAGE_THREAD
+    getrusage(RUSAGE_THREAD, &switches);
+#else
+    getrusage(RUSAGE_SELF, &switches);
+#endif
+    usage->wall = fe_monotonic();
+    usage->cpu = cpu.tv_sec + cpu.tv_nsec * 1e-9;
+    usage->sleeps = switches.ru_nvcsw;
+    usage->preemptions = switches.ru_nivcsw;
 }
 
 /* Page-aligned zero pages, resident only once touched; NULL where there is no memory. */

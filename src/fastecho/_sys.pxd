@@ -1,6 +1,6 @@
 """Declarations of libc and of the platform: what _compat.h gives, under the names that the code uses."""
 
-from libc.stdint cimport uint64_t
+from libc.stdint cimport int64_t, uint64_t
 
 
 cdef extern from "_compat.h" nogil:
@@ -17,6 +17,12 @@ cdef extern from "_compat.h" nogil:
     void fe_keep_urgent_inline(int fd)
     void* fe_map(size_t size)
     double fe_monotonic()
+    ctypedef struct ThreadUsage "struct fe_thread_usage":
+        double wall
+        double cpu
+        int64_t sleeps
+        int64_t preemptions
+    void fe_read_thread_usage(ThreadUsage* usage)
 
 
 cdef extern from "<sys/socket.h>" nogil:

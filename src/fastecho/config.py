@@ -18,7 +18,7 @@ from ._options.text import (
     validate_hosts,
     validate_terminator,
 )
-from ._options.types import Choice, Flag, Integer, OptionType, Seconds, Size, Text, Workers, format_size
+from ._options.types import Choice, Flag, Integer, IntegerOrAuto, OptionType, Seconds, Size, Text, Workers, format_size
 from .errors import ConfigError
 from .faults import Fault, format_faults, parse_faults, validate_faults
 
@@ -155,12 +155,13 @@ class ServerConfig:
     buffers: int = _option(
         64, Integer(2, 65536), "Buffers", "Buffers that each worker preallocates; more are allocated when needed."
     )
-    busy_poll: int | None = _option(
+    busy_poll: int | Literal["auto"] | None = _option(
         None,
-        Integer(1, 1_000_000, none="off", metavar="US"),
+        IntegerOrAuto(1, 1_000_000, none="off", metavar="US"),
         "Workers",
         "After a byte, poll for more without sleeping for this many microseconds: lower latency with few "
-        "connections, at the cost of a CPU that is busy meanwhile.",
+        "connections, at the cost of a CPU that is busy meanwhile. auto polls only where that takes no more CPU "
+        "than sleeping.",
     )
     pin_buffers: bool = _option(
         False, Flag(), "Buffers", "Give each session one buffer for its whole life, not one for each read."

@@ -140,6 +140,22 @@ class Workers(Integer):
         return min(usable_cpus(), self.high) if value == "auto" else super().validate_value(value)
 
 
+class IntegerOrAuto(Integer):
+    """A number, or the word `auto`, which the configuration keeps."""
+
+    def __init__(self, low: int, high: int, none: str | None = None, metavar: str = "N") -> None:
+        super().__init__(low, high, none, f"{metavar}|auto")
+
+    def parse_value(self, text: str) -> int | str:  # type: ignore[override]
+        return text if text == "auto" else super().parse_value(text)
+
+    def validate_value(self, value: Any) -> int | str:  # type: ignore[override]
+        return "auto" if value == "auto" else super().validate_value(value)
+
+    def _or_none(self, must: str) -> str:
+        return f"{must}, auto or {self.none}" if self.none else f"{must}, or auto"
+
+
 class Size(Integer):
     metavar = "SIZE"
 

@@ -1,0 +1,139 @@
+# cython: always_allow_keywords=False
+"""`--busy-poll auto`: polling for the next byte where that takes no more CPU than sleeping until it comes.
+
+A wake-up costs CPU: the thread is scheduled out and in again, on a core that has gone idle in between. Polling costs the
+time until the byte comes. Which of both is less depends on the clients, the size of messages and the machine, so it is
+measured: reads are counted in windows, and at the end of a window the thread's CPU time and context switches are read.
+
+                 worth trying                  pays
+     ┌──────────┐ ─────────► ┌────────┐ ───────────────► ┌─────────┐
+     │ SLEEPING │            │ TRYING │                  │ POLLING │
+     └──────────┘ ◄───────── └────────┘                  └─────────┘
+         ▲ ▲   does not pay: for `pause` reads             │     │
+         │ └───────────────────────────────────────────────┘     │
+         └───────────────────────────────────────────────────────┘
+            after MOST_POLLED reads, to measure again what sleeping costs
+
+Worth trying: the loop slept before most reads of the window, used its core for a quarter of the time or more, and lost it
+to no other thread. A loop that never sleeps has nothing to save. A loop that is idle most of the time would poll in vain:
+the next byte is further away than a wake-up is worth.
+
+Pays: no other thread took the core, bytes ended the polls, and a read takes no more CPU than it did asleep, as the mean
+of the trial and then as a moving average.
+
+What it can cost. A poll lasts at most as long as the CPU time of a read that slept, which is more than that of its
+wake-up: the bound of the ski-rental problem. Two misses in a row end the polling, as do two in a window without eight
+hits for each more. A trial ends at the first window that is far too dear. Where polling did not pay for long, the pause
+until the next trial becomes four times as long, up to MOST_PAUSE reads, of which a trial is below 1 %. A read in a pause
+costs a subtraction and a branch.
+"""
+
+cdef enum:
+    # in reads
+    SLEEPING_WINDOW = 256
+    POLLING_WINDOW = 64
+    MOST_PAUSE = 4096
+    MOST_POLLED = 65536
+    # in windows
+    TRIAL = 4
+    AVERAGED = 8
+    # a share of one in so many
+    LEAST_BUSY = 4          # of the core, by a loop that sleeps
+    LEAST_SLEEPS = 4        # of the reads, after a sleep
+    LEAST_HITS = 4          # of the reads, ended a poll
+    MOST_MISSES = 8         # of the polls
+    MOST_PREEMPTIONS = 64   # of the reads
+    TOO_DEAR = 8            # of the cost, above that of sleeping
+    GROWTH = 4              # of the pause
+cdef double MOST_LIMIT = 50e-6
+
+
+cdef class PollPolicy:
+    def __init__(self, double wall=0, double cpu=0, int64_t sleeps=0, int64_t preemptions=0):
+        self.start = ThreadUsage(wall, cpu, sleeps, preemptions)
+        self.pause = SLEEPING_WINDOW
+        self.begin_window(SLEEPING_WINDOW)
+
+    # -- what polling found: returns whether the window is over, so that judge must be called ------------------------
+
+    cdef bint found(self, int64_t reads, bint waited) noexcept:
+        self.reads += reads
+        if waited:
+            self.hits += 1
+            self.misses_in_a_row = 0
+        return self.reads >= POLLING_WINDOW
+
+    cdef bint missed(self) noexcept:
+        self.misses += 1
+        self.misses_in_a_row += 1
+        return self.misses_too_often()
+
+    def on_found(self, int64_t reads, bint waited):
+        return self.found(reads, waited)
+
+    def on_missed(self):
+        return self.missed()
+
+    def on_window(self, double wall, double cpu, int64_t sleeps, int64_t preemptions):
+        cdef ThreadUsage now = ThreadUsage(wall, cpu, sleeps, preemptions)
+        self.judge(&now)
+
+    # -- the decision ------------------------------------------------------------------------------------------------
+
+    cdef void judge(self, const ThreadUsage* now) noexcept:
+        cdef ThreadUsage used
+        used.wall = now.wall - self.start.wall
+        used.cpu = now.cpu - self.start.cpu
+        used.sleeps = now.sleeps - self.start.sleeps
+        used.preemptions = now.preemptions - self.start.preemptions
+        self.start = now[0]
+        if self.reads_asleep:
+            self.judge_sleeping(&used)
+        else:
+            self.judge_polling(&used)
+
+    cdef void judge_sleeping(self, const ThreadUsage* used) noexcept:
+        self.sleeping_cost = used.cpu / self.reads_asleep
+        if (
+            used.sleeps * LEAST_SLEEPS >= self.reads_asleep
+            and used.cpu * LEAST_BUSY >= used.wall
+            and used.preemptions * MOST_PREEMPTIONS <= self.reads_asleep
+        ):
+            self.limit = min(self.sleeping_cost, MOST_LIMIT)
+            self.polled = self.windows = self.misses_in_a_row = 0
+            self.polling_cost = 0
+            self.begin_window(0)
+        else:
+            self.begin_window(self.pause)
+
+    cdef void judge_polling(self, const ThreadUsage* used) noexcept:
+        self.polled += self.reads
+        if not self.pays(used):
+            # After a long time of polling it was an exception, such as a thread of the kernel.
+            if self.polled < self.pause * GROWTH:
+                self.pause = min(self.pause * GROWTH, MOST_PAUSE)
+            else:
+                self.pause = max(self.pause // GROWTH, SLEEPING_WINDOW)
+            self.begin_window(self.pause)
+        elif self.polled >= MOST_POLLED:
+            self.pause = SLEEPING_WINDOW
+            self.begin_window(SLEEPING_WINDOW)
+        else:
+            self.begin_window(0)
+
+    cdef bint pays(self, const ThreadUsage* used) noexcept:
+        cdef double most = self.sleeping_cost
+        if used.preemptions or self.misses_too_often() or self.hits * LEAST_HITS < self.reads:
+            return False
+        self.windows += 1
+        self.polling_cost += (used.cpu / self.reads - self.polling_cost) / min(self.windows, <int64_t>AVERAGED)
+        if self.windows < TRIAL:
+            most += most / TOO_DEAR
+        return self.polling_cost <= most
+
+    cdef bint misses_too_often(self) noexcept:
+        return self.misses_in_a_row > 1 or self.misses > 1 + self.hits // MOST_MISSES
+
+    cdef void begin_window(self, int64_t reads_asleep) noexcept:
+        self.reads_asleep = reads_asleep
+        self.reads = self.hits = self.misses = 0

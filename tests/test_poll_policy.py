@@ -119,6 +119,11 @@ def test_polls_that_hit_too_late_cost_less_than_one_percent():
     assert thread.cost < 1.01
 
 
+def test_about_the_cost_of_a_wake_up_polling_never_costs_two_percent_more():
+    for gap in (12.5, 13, 13.2, 13.5, 14, 15, 16):
+        assert serving(gap).cost < 1.02
+
+
 def test_a_hit_now_and_then_does_not_pay():
     for gaps in ((10, 55), (10, 10, 10, 40), (10, 20, 30, 40)):
         thread = serving(*gaps)

@@ -18,8 +18,8 @@ Worth trying: the loop slept before most reads of the window, used its core for 
 to no other thread. A loop that never sleeps has nothing to save. A loop that is idle most of the time would poll in vain:
 the next byte is further away than a wake-up is worth.
 
-Pays: no other thread took the core, bytes ended the polls, and a read takes no more CPU than it did asleep, as the mean
-of the trial and then as a moving average.
+Pays: no other thread took the core, bytes ended the polls, and a read takes as little CPU as it did asleep, as the mean of
+the trial and then as a moving average. A tie goes to polling, which answers sooner: up to one part in DEARER more.
 
 What it can cost. A poll lasts at most as long as the CPU time of a read that slept, which is more than that of its
 wake-up: the bound of the ski-rental problem. Two misses in a row end the polling, as do two in a window without eight
@@ -36,14 +36,15 @@ cdef enum:
     MOST_POLLED = 65536
     # in windows
     TRIAL = 4
-    AVERAGED = 8
+    AVERAGED = 16
     # a share of one in so many
     LEAST_BUSY = 4          # of the core, by a loop that sleeps
     LEAST_SLEEPS = 4        # of the reads, after a sleep
-    LEAST_HITS = 4          # of the reads, ended a poll
+    LEAST_HITS = 16         # of the reads, ended a poll
     MOST_MISSES = 8         # of the polls
     MOST_PREEMPTIONS = 64   # of the reads
-    TOO_DEAR = 8            # of the cost, above that of sleeping
+    TOO_DEAR = 8            # of the cost of sleeping, above it: ends a trial early
+    DEARER = 64             # of the cost of sleeping, above it: ends polling
     GROWTH = 4              # of the pause
 cdef double MOST_LIMIT = 50e-6
 
@@ -122,14 +123,12 @@ cdef class PollPolicy:
             self.begin_window(0)
 
     cdef bint pays(self, const ThreadUsage* used) noexcept:
-        cdef double most = self.sleeping_cost
+        cdef double more = self.sleeping_cost / (DEARER if self.windows + 1 >= TRIAL else TOO_DEAR)
         if used.preemptions or self.misses_too_often() or self.hits * LEAST_HITS < self.reads:
             return False
         self.windows += 1
         self.polling_cost += (used.cpu / self.reads - self.polling_cost) / min(self.windows, <int64_t>AVERAGED)
-        if self.windows < TRIAL:
-            most += most / TOO_DEAR
-        return self.polling_cost <= most
+        return self.polling_cost <= self.sleeping_cost + more
 
     cdef bint misses_too_often(self) noexcept:
         return self.misses_in_a_row > 1 or self.misses > 1 + self.hits // MOST_MISSES

@@ -42,6 +42,12 @@ HOT = {
         "self.watch.notify()": "an unlikely path, which may raise",
         "cdef int add": "the traceback of those",
     },
+    ("_datagrams.pyx", "cdef bint serve"): {},
+    ("_datagrams.pyx", "cdef int receive"): {},
+    ("_datagrams.pyx", "cdef int select"): {},
+    ("_datagrams.pyx", "cdef Outcome judge"): {},
+    ("_datagrams.pyx", "cdef void send"): {},
+    ("_datagrams.pyx", "cdef bint allows"): {},
     ("_scan.pxd", "cdef inline Py_ssize_t scan("): {},
     ("_scan.pxd", "cdef inline Py_ssize_t scan_tail"): {},
     ("_scan.pxd", "cdef inline Py_ssize_t scan_anywhere"): {},
@@ -53,7 +59,7 @@ HOT = {
 def generated(tmp_path_factory):
     """The C of the modules of the hot path, with the line of source that each part was made from."""
     texts = []
-    for module in ("_buffer", "_session", "testing/_record"):
+    for module in ("_buffer", "_session", "testing/_record", "_datagrams"):
         target = tmp_path_factory.mktemp("c") / "module.c"
         directives = {"language_level": 3, "boundscheck": False, "wraparound": False, "cdivision": True,
                       "initializedcheck": False, "binding": False}

@@ -19,6 +19,20 @@ cpdef enum End:
     END_FAULT
 
 
+cpdef enum Outcome:
+    # What became of a datagram. The only list of the outcomes: `OUTCOMES` has their names, `WorkerCounters.datagrams`
+    # their counts.
+    DATAGRAM_ECHOED
+    DATAGRAM_TRUNCATED
+    DATAGRAM_REFUSED_PORT
+    DATAGRAM_REFUSED_ADDRESS
+    DATAGRAM_REFUSED_ECHO
+    DATAGRAM_RATE_LIMITED
+    DATAGRAM_DROPPED
+    DATAGRAM_SEND_ERROR
+    DATAGRAM_RECEIVE_ERROR
+
+
 cdef struct WorkerCounters:
     uint64_t accepted
     uint64_t bytes_in
@@ -30,6 +44,7 @@ cdef struct WorkerCounters:
     uint64_t tails_copied
     uint64_t linger_timeouts
     uint64_t ended[END_FAULT + 1]       # by End
+    uint64_t datagrams[DATAGRAM_RECEIVE_ERROR + 1]      # by Outcome
     # Gauges: they fall again, and end with their process.
     uint64_t active
     uint64_t pending
@@ -39,12 +54,12 @@ cdef struct WorkerCounters:
     # Not counters.
     uint64_t heartbeat
     uint64_t pid
-    uint64_t padding[5]                 # to 256 bytes, so that no two processes write to one cache line
+    uint64_t padding[12]                # to 384 bytes, so that no two processes write to one cache line
 
 
 cdef struct Header:
     uint64_t next_connection_number     # over all processes
-    uint64_t padding[31]                # a separate cache line, and the counters aligned
+    uint64_t padding[47]                # a separate cache line, and the counters aligned
 
 
 @cython.final

@@ -8,6 +8,9 @@ from typing_extensions import Self
 CAUSES: Final[tuple[str, ...]]
 """The names of the causes of an end, by `End`: `none`, then those of `Stats.ends`."""
 
+OUTCOMES: Final[tuple[str, ...]]
+"""The names of the outcomes of a datagram, by `Outcome`: those of `Stats.datagrams`."""
+
 class End(enum.IntFlag):
     """Why a session ended."""
 
@@ -22,6 +25,19 @@ class End(enum.IntFlag):
     END_ERROR = 8
     END_REFUSED = 9
     END_FAULT = 10
+
+class Outcome(enum.IntFlag):
+    """What became of a datagram."""
+
+    DATAGRAM_ECHOED = 0
+    DATAGRAM_TRUNCATED = 1
+    DATAGRAM_REFUSED_PORT = 2
+    DATAGRAM_REFUSED_ADDRESS = 3
+    DATAGRAM_REFUSED_ECHO = 4
+    DATAGRAM_RATE_LIMITED = 5
+    DATAGRAM_DROPPED = 6
+    DATAGRAM_SEND_ERROR = 7
+    DATAGRAM_RECEIVE_ERROR = 8
 
 def monotonic_ms() -> int:
     """Milliseconds of the monotonic clock, which all processes of a machine share."""

@@ -13,9 +13,10 @@ from libc.string cimport memset
 from ._sys cimport FE_ADD, fe_monotonic
 
 CAUSES = tuple([name.removeprefix("END_").lower() for name in End.__members__])
+OUTCOMES = tuple([name.removeprefix("DATAGRAM_").lower() for name in Outcome.__members__])
 
 cdef enum:
-    LINE = 256                  # bytes: a multiple of every cache line
+    LINE = 384                  # bytes: a multiple of every cache line
 
 if sizeof(WorkerCounters) != LINE or sizeof(Header) != LINE:
     raise ImportError("the counters of two processes share a cache line: mend `padding` in _counters.pxd")
@@ -28,9 +29,11 @@ def monotonic_ms():
 cdef dict as_dict(WorkerCounters counters):
     cdef dict fields = counters         # by name, since Cython knows the struct
     ended = fields.pop("ended")
+    datagrams = fields.pop("datagrams")
     for name in ("heartbeat", "pid", "padding"):
         del fields[name]
     fields["ends"] = {CAUSES[i]: ended[i] for i in range(1, len(CAUSES))}
+    fields["datagrams"] = {OUTCOMES[i]: datagrams[i] for i in range(len(OUTCOMES))}
     return fields
 
 

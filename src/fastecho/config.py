@@ -61,6 +61,9 @@ class ServerConfig:
         "Addresses or names to listen on, separated by commas; * is all interfaces, IPv4 and IPv6.",
     )
     port: int = _option(8007, Integer(0, 65535), "Listening", "TCP port; 0 takes a free one.")
+    udp: bool = _option(
+        False, Flag(), "Listening", "Echo UDP datagrams too, on the same addresses and the same port as TCP."
+    )
     unix: str | None = _option(
         None,
         Text("PATH", path_validator(LONGEST_UNIX_PATH), optional=True),
@@ -120,6 +123,13 @@ class ServerConfig:
         Seconds(_MILLISECOND, _DAY, none="off"),
         "Limits and time-outs",
         "Close connections that have been idle for this long.",
+    )
+    udp_rate: int | None = _option(
+        10_000,
+        Integer(1, 1_000_000_000, none="off"),
+        "Limits and time-outs",
+        "UDP datagrams a second that each worker echoes to one source network (IPv4 /24, IPv6 /64); the rest is "
+        "dropped. Loopback has no limit.",
     )
     write_timeout: float = _option(
         30.0,
@@ -210,6 +220,8 @@ class ServerConfig:
         for name in ("tls_key", "tls_client_ca"):
             if getattr(self, name) is not None and self.tls_cert is None:
                 raise ConfigError(name, getattr(self, name), "needs a certificate beside it: tls_cert")
+        if self.udp and self.unix is not None:
+            raise ConfigError("udp", self.udp, "needs an address: it does not go with unix")
         if self.exit_fd is not None and self.exit_fd == self.ready_fd:
             raise ConfigError("exit_fd", self.exit_fd, "must not be ready_fd, which is closed when the server is ready")
         check_transport(

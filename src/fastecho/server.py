@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from ._busy_poll import BusyPollSessions
 from ._counters import Counters
+from ._datagrams import DatagramEcho
 from ._net.acceptor import Acceptor
 from ._net.limits import connection_limit, describe_shortage, descriptor_limit
 from ._net.listeners import Listeners, bind, drop_syns, socket_address
@@ -55,8 +56,8 @@ class EchoServer:
     Args:
         config: the options; made from `options` if it is not given.
         listeners: sockets from `fastecho._net.listeners.bind`, closed with the server; bound in `start` if not given.
-        sockets: listening sockets to serve, closed with the server. It then does not bind, and logs its start at DEBUG:
-            a worker's supervisor logs it.
+        sockets: listening sockets, and bound sockets of UDP, to serve; closed with the server. It then does not bind,
+            and logs its start at DEBUG: a worker's supervisor logs it.
         counters: where to count; private memory by default.
         on_connection: sees each accepted socket first; see `ConnectionHandler`. By default each connection gets an echo
             session, and those that `config.fault` selects get a session with that fault.
@@ -95,6 +96,7 @@ class EchoServer:
         self._warned_of_limit = False
         self._sessions: Sessions | None = None
         self._acceptor: Acceptor | None = None
+        self._datagrams: DatagramEcho | None = None
         self._sweep_timer: SweepTimer | None = None
         self._closing: asyncio.Task[None] | None = None
         self._closed: asyncio.Event = asyncio.Event()
@@ -119,7 +121,9 @@ class EchoServer:
             _log.warning(shortage)
         acceptor = self.prepare(asyncio.get_running_loop(), server_context(self.config))
         assert self._sockets is not None
-        await acceptor.add(self._sockets)
+        await acceptor.add(sock for sock in self._sockets if sock.type == socket.SOCK_STREAM)
+        if self._datagrams is not None:
+            self._datagrams.start()
         _log.log(self._level, "serving on %s", ", ".join(self._addresses))
 
     def prepare(self, loop: asyncio.AbstractEventLoop, context: ssl.SSLContext | None) -> Acceptor:
@@ -147,6 +151,8 @@ class EchoServer:
         )
         sessions.on_capacity = self._on_capacity
         sessions.source_of = source_of if self.config.max_per_source is not None else None
+        if udp := [sock for sock in self._sockets if sock.type == socket.SOCK_DGRAM]:
+            self._datagrams = DatagramEcho(loop, udp, sessions.counters, self.config.udp_rate)
         handler = self._on_connection
         if handler is None and self.config.fault:
             from ._injection import ConfiguredFaults
@@ -259,11 +265,11 @@ class EchoServer:
     # -- the steps of a stop ---------------------------------------------------------------------------------
 
     async def stop_accepting(self, accept_backlog: bool) -> None:
-        """Close the listeners of this process.
+        """Close the listeners and the UDP sockets of this process.
 
         Args:
-            accept_backlog: let pending handshakes end, and accept the clients in the backlog first. Closing at once
-                resets them.
+            accept_backlog: let pending handshakes end, accept the clients in the backlog and answer the datagrams that
+                are queued first. Closing at once resets those clients.
         """
         assert self._acceptor is not None
         assert self._sessions is not None
@@ -280,6 +286,8 @@ class EchoServer:
         self._acceptor.pause("closing")
         for sock in self._acceptor.release():
             sock.close()
+        if self._datagrams is not None:
+            self._datagrams.close(accept_backlog)
         self._release()
 
     async def wait_until_empty(self) -> None:
@@ -302,6 +310,8 @@ class EchoServer:
         """In a forked child: close the child's copies of the listening sockets, which would keep the port open."""
         if self._acceptor is not None:
             self._acceptor.close_copies()
+        if self._datagrams is not None:
+            self._datagrams.close_copies()
 
     # -- underneath ------------------------------------------------------------------------------------------
 

@@ -24,6 +24,9 @@ class Stats:
         linger_timeouts: sessions closed because the client did not close in `linger_timeout`.
         ends: ended sessions by cause: eof, terminator, reset, idle, write_timeout, drain, drain_timeout,
             error, refused, fault (ended by fault injection, or by a test).
+        datagrams: UDP datagrams by outcome: echoed; truncated; refused_port (of a service: below 1024, or ours);
+            refused_address (a broadcast or multicast address, or none); refused_echo (sent by a server like this one);
+            rate_limited; dropped (the kernel took no more); send_error; receive_error.
         active: sessions being served now.
         pending: connections accepted whose session has not begun, such as those in a TLS handshake.
         write_paused: of the active sessions, those that wait until the client takes its echo.
@@ -41,6 +44,7 @@ class Stats:
     tails_copied: int
     linger_timeouts: int
     ends: Mapping[str, int]
+    datagrams: Mapping[str, int]
     active: int
     pending: int
     write_paused: int

@@ -446,6 +446,8 @@ PROCESS = {
     "log_level": "debug",
     "log_format": "json",
     "busy_poll": 50,
+    "udp": True,
+    "udp_rate": 50,
 }
 ELSEWHERE = {"unix", "proxy_protocol", "tls_cert", "tls_key", "tls_client_ca"}
 

@@ -6,6 +6,9 @@ whether another server listens is a race. So the first socket of an address is b
 other workers' sockets are bound afterwards, each with both options (`SO_REUSEADDR` on all of them, or a
 restart fails while TIME_WAIT lasts).
 
+UDP. Its sockets are bound after those of TCP, to the same port, so TCP has already refused a second instance. The first
+one gets `SO_REUSEPORT` after its bind: a port that another program has is an error, even if that program would share.
+
 UNIX sockets know no `SO_REUSEPORT`: all workers share one (see unix.py).
 """
 
@@ -14,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import itertools
 import os
 import re
 import socket
@@ -38,6 +42,7 @@ __all__ = [
 
 _LINUX = sys.platform.startswith("linux")
 _STREAM = socket.SOCK_STREAM | getattr(socket, "SOCK_NONBLOCK", 0)
+_DATAGRAM = socket.SOCK_DGRAM | getattr(socket, "SOCK_NONBLOCK", 0)
 _PORT_ATTEMPTS = 64
 _SUFFIX = re.compile(TEMPORARY_SUFFIX)
 _MISSING_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
@@ -45,11 +50,12 @@ _SO_ATTACH_FILTER = 26
 
 
 class Listeners:
-    """What `bind` returns: every listening socket of a service.
+    """What `bind` returns: every socket of a service, those of TCP before those of UDP.
 
-    `sockets[i]` are the sockets of copy (worker) `i`, one an address. Where the kernel does not spread connections over
-    several sockets of one address (UNIX sockets; TCP anywhere but on Linux), all copies hold the same socket object.
-    `addresses` are texts like `tcp://127.0.0.1:8007`, `tcp://[::1]:8007` and `unix:/run/echo.sock`, in their order.
+    `sockets[i]` are the sockets of copy (worker) `i`, one an address. Where the kernel does not spread clients over
+    several sockets of one address (UNIX sockets; TCP and UDP anywhere but on Linux), all copies hold the same socket
+    object. `addresses` are texts like `tcp://127.0.0.1:8007`, `udp://[::1]:8007` and `unix:/run/echo.sock`, in their
+    order.
     """
 
     def __init__(self, sockets: list[list[socket.socket]], addresses: tuple[str, ...]) -> None:
@@ -96,8 +102,8 @@ def bind(config: ServerConfig, copies: int = 1, port: int | None = None) -> List
         try:
             return _bind_tcp(config, wanted, copies, config.port if port is None else port)
         except AddressInUseError:
-            # A free port of the first address may be taken at another one.
-            if port or config.port != 0 or len(wanted) == 1 or attempt == _PORT_ATTEMPTS - 1:
+            # A free port of the first address may be taken at another one, or by UDP.
+            if port or config.port != 0 or (len(wanted) == 1 and not config.udp) or attempt == _PORT_ATTEMPTS - 1:
                 raise
     raise AssertionError("unreachable")
 
@@ -109,19 +115,21 @@ def _bind_tcp(config: ServerConfig, wanted: Sequence[tuple[int, str, bool]], cop
     bound: list[str] = []
     opened: list[socket.socket] = []
     skipped: FastechoError | None = None
+    kinds = (_STREAM, _DATAGRAM) if config.udp else (_STREAM,)
     try:
-        for family, host, optional in wanted:
+        for kind, (family, host, optional) in itertools.product(kinds, wanted):
             column: list[socket.socket] = []
-            address = _tcp_text(host, port)
+            address = _text(kind, host, port)
             try:
                 for copy in range(own):
-                    column.append(sock := socket.socket(family, _STREAM))
+                    column.append(sock := socket.socket(family, kind))
                     opened.append(sock)
                     _set_options(sock, family)
                     if copy > 0:
                         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
                     sock.bind(_sockaddr(family, host, port))
-                    sock.listen(config.backlog)
+                    if kind == _STREAM:
+                        sock.listen(config.backlog)
                     if copy == 0 and own > 1:
                         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
                     if port == 0:
@@ -133,14 +141,14 @@ def _bind_tcp(config: ServerConfig, wanted: Sequence[tuple[int, str, bool]], cop
                     continue
                 raise _error(address, exc) from None
             columns.append(column * shared)
-            bound.append(host)
+            bound.append(_text(kind, host, port))
         if not columns:
             raise skipped or AddressError(f"{config.host}: no address to listen on")
     except BaseException:
         _close_all(opened)
         raise
     rows = [list(row) for row in zip(*columns, strict=True)]
-    return Listeners(rows, tuple(_tcp_text(host, port) for host in bound))
+    return Listeners(rows, tuple(bound))
 
 
 def _resolve(hosts: str) -> list[tuple[int, str, bool]]:
@@ -193,12 +201,14 @@ def _with_scope(host: str, sockaddr: Sequence[object]) -> str:
 
 
 def _set_options(sock: socket.socket, family: int) -> None:
-    """Options of a TCP listener; accepted sockets inherit them, which saves system calls on each accept."""
+    """Options of a socket. Those of a TCP listener are inherited by what it accepts, which saves system calls."""
     if _STREAM == socket.SOCK_STREAM:
         sock.setblocking(False)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    if sock.type == socket.SOCK_DGRAM:
+        return
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     # An urgent byte (MSG_OOB) stays in the stream, where the echo expects it.
@@ -228,8 +238,9 @@ def _close_all(sockets: Sequence[socket.socket]) -> None:
         sock.close()
 
 
-def _tcp_text(host: str, port: int) -> str:
-    return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
+def _text(kind: int, host: str, port: int) -> str:
+    scheme = "udp" if kind == _DATAGRAM else "tcp"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def _in_use(address: str) -> str:
@@ -244,7 +255,7 @@ def _error(address: str, exc: OSError) -> FastechoError:
     if exc.errno == errno.EEXIST:
         return AddressInUseError(f"{address}: exists and is not a socket; remove it or choose another path")
     if exc.errno in (errno.EACCES, errno.EPERM):
-        privileged = address.startswith("tcp:") and 0 < int(address.rpartition(":")[2]) < 1024
+        privileged = not address.startswith("unix:") and 0 < int(address.rpartition(":")[2]) < 1024
         hint = "; ports below 1024 need CAP_NET_BIND_SERVICE" if privileged else ""
         return PermissionDeniedError(f"{address}: permission denied{hint}")
     if exc.errno == errno.EADDRNOTAVAIL:
@@ -259,7 +270,8 @@ def socket_address(sock: socket.socket) -> str:
     name = sock.getsockname()
     if sock.family == socket.AF_UNIX:
         return "unix:" + _SUFFIX.sub("", os.fsdecode(name))
-    return _tcp_text(_with_scope(name[0], name), name[1])
+    kind = _DATAGRAM if sock.type == socket.SOCK_DGRAM else _STREAM
+    return _text(kind, _with_scope(name[0], name), name[1])
 
 
 def drop_syns(sock: socket.socket) -> bool:
@@ -268,7 +280,7 @@ def drop_syns(sock: socket.socket) -> bool:
     Closing a listener resets handshakes that end between the last `accept` and the close; after this filter
     there are none once a round trip has passed. It works on the socket, so on every process's copy at once.
     """
-    if not _LINUX or sock.family == socket.AF_UNIX:
+    if not _LINUX or sock.family == socket.AF_UNIX or sock.type != socket.SOCK_STREAM:
         return False
     # Offset 13 of the TCP header holds the flags: drop what has SYN (0x02) without ACK (0x10).
     program = b"".join(

@@ -124,13 +124,16 @@ class TotalsLog:
             name: (totals[counter] - self._last[counter]) / seconds
             for name, counter in (("accepts", "accepted"), ("echoes", "reads"), ("bytes", "bytes_out"))
         }
+        echoed, before = (each["datagrams"]["echoed"] for each in (totals, self._last))
+        rates["datagrams"] = (echoed - before) / seconds
         self._last, self._then = dict(totals), now
         if self._interval is not None and self.due_at is not None:
             self.due_at = max(self.due_at + self._interval, now)
         ends = ", ".join(f"{count} {cause.replace('_', ' ')}" for cause, count in totals["ends"].items() if count)
+        datagrams = f" {rates['datagrams']:.0f} datagrams/s," if any(totals["datagrams"].values()) else ""
         _log.info(
-            "%d connections (%d accepted, %.0f/s), %.0f echoes/s, %.1f MB/s, ended: %s",
-            totals["active"], totals["accepted"], rates["accepts"], rates["echoes"], rates["bytes"] / 1e6,
+            "%d connections (%d accepted, %.0f/s), %.0f echoes/s,%s %.1f MB/s, ended: %s",
+            totals["active"], totals["accepted"], rates["accepts"], rates["echoes"], datagrams, rates["bytes"] / 1e6,
             ends or "none",
             extra={"totals": dict(totals), "per_second": {name: round(rate, 3) for name, rate in rates.items()}},
         )  # fmt: skip

@@ -26,6 +26,8 @@ _NOT_HERE = {
     "shutdown_delay": "no signal stops it",
     "log_level": "the program configures logging",
     "log_format": "the program configures logging",
+    "udp": "the fixture serves connections",
+    "udp_rate": "the fixture serves connections",
     "busy_poll": "a spinning loop would take the interpreter from the test",
 }
 
@@ -85,7 +87,7 @@ def check(
         if given:
             raise TypeError(f"give either config or options, not both: {', '.join(given)}")
         config = replace(config, workers=1, ready_fd=None, exit_fd=None, stats=None, metrics=None, busy_poll=None)
-        config = replace(config, shutdown_delay=0.0)
+        config = replace(config, shutdown_delay=0.0, udp=False)
     else:
         _check_here(given)
         if family in ("tcp6", "dual"):

@@ -221,7 +221,7 @@ class ServerConfig:
             if getattr(self, name) is not None and self.tls_cert is None:
                 raise ConfigError(name, getattr(self, name), "needs a certificate beside it: tls_cert")
         if self.udp and self.unix is not None:
-            raise ConfigError("udp", self.udp, "needs an address: it does not go with unix")
+            raise ConfigError("unix", self.unix, "must not be given beside udp, which needs an address")
         if self.exit_fd is not None and self.exit_fd == self.ready_fd:
             raise ConfigError("exit_fd", self.exit_fd, "must not be ready_fd, which is closed when the server is ready")
         check_transport(

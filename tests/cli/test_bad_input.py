@@ -67,6 +67,7 @@ VALUES: list[tuple[str, str, str]] = [
     ("busy_poll", "always", "must be a whole number between 1 and 1000000, auto or off"),
     ("max_connections", "0", "must be between 1 and 1000000, or auto"),
     ("max_per_source", "0", "must be between 1 and 1000000, or off"),
+    ("udp_rate", "0", "must be between 1 and 1000000000, or off"),
     ("idle_timeout", "0", "must be between 1 ms and 24 h, or off"),
     ("idle_timeout", "never", "must be a time, such as 30, 2s, 500ms or 5m, or off"),
     ("write_timeout", "off", "must be a time, such as 30, 2s, 500ms or 5m"),
@@ -132,7 +133,7 @@ ON_THE_COMMAND_LINE = [
     Case(2, ("--buffers 65536", "16384 with a --buffer-size of 1 MiB"), ("--buffers=65536", "--buffer-size=1MiB")),
     Case(2, ("--bufer-size", "did you mean --buffer-size?"), ("--bufer-size", "7")),
     Case(2, ("--work", "no such option", "--workers"), ("--work", "4")),
-    Case(2, ("--udp", "no such option"), ("--udp",)),
+    Case(2, ("--sctp", "no such option"), ("--sctp",)),
     Case(2, ("-x", "no such option"), ("-x",)),
     Case(2, ("--port", "needs a value"), ("--port",)),
     Case(2, ("--pin-buffers", "takes no value"), ("--pin-buffers=yes",)),
@@ -182,7 +183,9 @@ IN_THE_FILE = [
     Case(78, ("{file}: buffer_size -1",), content="buffer_size = -1"),
     Case(78, ("{file}: worker", "did you mean workers?"), content="worker = 4"),
     Case(78, ("{file}: buffer-size", "did you mean buffer_size?"), content="buffer-size = 4"),
-    Case(78, ("{file}: udp", "no such option"), content="udp = true"),
+    Case(78, ("{file}: sctp", "no such option"), content="sctp = true"),
+    Case(78, ("{file}: udp 1", "true or false"), content="udp = 1"),
+    Case(78, ("{file}: unix", "must not be given beside udp"), content="udp = true\nunix = 'echo.sock'"),
     Case(78, ("{file}: serve", "no such option"), content="[serve]\nport = 1"),
     Case(78, (r"{file}: 'a\nb'", "no such option"), content='"a\\nb" = 1'),
     Case(78, ("{file}: unix /x", "port must not be given"), content="unix = '/x'\nport = 1"),
@@ -228,7 +231,7 @@ def test_a_bad_file_is_one_line_that_names_it(
 
 
 def test_every_option_has_a_bad_value_from_every_source() -> None:
-    always_good = {"pin_buffers", "proxy_protocol", "tls_cert"}
+    always_good = {"pin_buffers", "proxy_protocol", "udp", "tls_cert"}
     assert {name for name, _, _ in VALUES} | always_good == {option.name for option in options()}
 
 

@@ -84,11 +84,15 @@ def test_lines_of_totals_rate_what_came_since_the_one_before(caplog: pytest.LogC
         "3 connections (20 accepted, 10/s), 500 echoes/s, 2.5 MB/s, ended: 10 eof, 7 write timeout"
     )
     assert vars(record)["totals"] == counts
-    assert vars(record)["per_second"] == {"accepts": 10.0, "echoes": 500.0, "bytes": 2_500_000.0}
+    assert vars(record)["per_second"] == {
+        "accepts": 10.0, "echoes": 500.0, "bytes": 2_500_000.0, "datagrams": 0.0,
+    }  # fmt: skip
     assert lines.due_at == 104.0
     lines.log(counts, now=110.0)
     assert "0 echoes/s, 0.0 MB/s" in caplog.records[1].getMessage()
     assert lines.due_at == 110.0
+    lines.log({**counts, "datagrams": {"echoed": 30, "dropped": 1}}, now=120.0)
+    assert "0 echoes/s, 3 datagrams/s, 0.0 MB/s" in caplog.records[2].getMessage()
 
 
 def test_without_an_interval_no_line_is_due() -> None:

@@ -59,7 +59,7 @@ def test_json_lines_of_a_life_with_totals_and_a_dead_worker() -> None:
     assert ready["terminator"] == "\\0"
     totals = [entry for entry in lines if "totals" in entry]
     assert totals[-1]["totals"].keys() >= {"accepted", "active", "bytes_in", "ends"}
-    assert totals[-1]["per_second"].keys() == {"accepts", "echoes", "bytes"}
+    assert totals[-1]["per_second"].keys() == {"accepts", "echoes", "bytes", "datagrams"}
 
 
 def test_text_lines_of_a_life_have_a_time_stamp_each() -> None:

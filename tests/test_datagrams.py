@@ -514,7 +514,7 @@ def test_a_port_that_another_program_has_for_udp_is_an_error(run):
 
 
 def test_a_unix_socket_and_udp_do_not_go_together():
-    with pytest.raises(ConfigError, match="unix .*beside udp"):
+    with pytest.raises(ConfigError, match=r"unix .*beside udp"):
         fastecho.ServerConfig(udp=True, unix="socket")
 
 

@@ -12,6 +12,7 @@ from ._errors import CLIENT_SHORTAGES, LoadError
 from ._tls import reason_of
 from .target import Address, Target
 
+_PROBES = 3
 Tried = list[tuple[Address, OSError]]
 
 
@@ -62,6 +63,44 @@ def choose_address(target: Target, addresses: Sequence[Address], timeout: float)
     sock, address = connect_first(target, addresses, timeout)
     sock.close()
     return address
+
+
+def choose_answering(target: Target, addresses: Sequence[Address], timeout: float) -> Address:
+    """The first of `addresses` that echoes a datagram; UDP has no connection that would fail. Raises LoadError."""
+    tried: Tried = []
+    for address in addresses:
+        try:
+            with contextlib.closing(connect_datagrams(address, min(timeout, 1.0) / _PROBES)) as sock:
+                _probe(sock)
+            return address
+        except OSError as error:
+            tried.append((address, error))
+    raise cannot_connect(target, tried)
+
+
+def connect_datagrams(address: Address, timeout: float) -> socket.socket:
+    """A UDP socket that sends to `address`, and hears no other. Raises OSError."""
+    with signals_blocked():
+        sock = socket.socket(address.family, socket.SOCK_DGRAM)
+    try:
+        sock.settimeout(timeout)
+        sock.connect((address.host, address.port))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _probe(sock: socket.socket) -> None:
+    """Wait for any answer to one of a few datagrams."""
+    for left in reversed(range(_PROBES)):
+        sock.send(b"fastecho probe")
+        try:
+            sock.recv(1 << 16)
+            return
+        except TimeoutError:
+            if not left:
+                raise no_answer() from None
 
 
 def cannot_connect(target: Target, tried: Tried) -> LoadError:

@@ -9,6 +9,8 @@ from ..errors import EX_FAILURE, SHORTAGES, FastechoError
 ERROR_KINDS: Final = ("connect", "reset", "short", "corrupt", "excess", "timeout")
 
 NO_EOF: Final = "no EOF"
+DATAGRAM_KINDS: Final = ("connect", "reset", "lost", "duplicated", "reordered", "altered")
+"""Of a udp:// target."""
 
 _LONGEST: Final = 40
 # What other services send, and what that means for a user who took one for an echo server.
@@ -83,6 +85,13 @@ def describe(kind: str, error: FirstError, *, timeout: float, plain: bool) -> st
         return f"connect: {reason(error)}"
     if kind in ("corrupt", "excess"):
         return f"{kind}: {where}, {wrong_bytes(error.offset, error.got, error.expected)}"
+    if kind in ("lost", "duplicated", "reordered"):
+        why = f", nothing for {timeout:g} s" if kind == "lost" else ""
+        return f"{kind}: {where}, datagram {error.offset}{why}"
+    if kind == "altered":
+        if error.offset < 0:
+            return f"altered: {where}, a datagram that was not sent"
+        return f"altered: {where}, datagram {error.offset}: {shown(error.got)} came, not {shown(error.expected)}"
     if kind == "timeout":
         return f"timeout: {where}, {error.reason or 'nothing'} for {timeout:g} s after {error.offset} bytes of echo"
     hint = tls_hint(error.offset, plain=plain)

@@ -13,6 +13,7 @@ from .target import Address, Target
 
 _PROC = Path("/proc")
 _LISTEN = "0A"
+_UNCONNECTED = "07"
 Tasks = dict[tuple[int, int], float]
 
 
@@ -22,7 +23,7 @@ def _read(path: Path) -> str:
 
 
 def server_pids(target: Target) -> tuple[int, ...]:
-    """The processes that hold the target's listening socket, ascending; empty when they cannot be seen."""
+    """The processes that hold the target's listening or UDP socket, ascending; empty when they cannot be seen."""
     inodes = {f"socket:[{inode}]" for inode in _listening(target)}
     if not inodes:
         return _listener_of(target.host) if target.unix else ()
@@ -45,10 +46,11 @@ def _listening(target: Target) -> set[str]:
                 if len(fields) == 8 and fields[7] == target.host:
                     inodes.add(fields[6])
         elif _is_local(target):
-            for table in ("net/tcp", "net/tcp6"):
+            kind, state = ("udp", _UNCONNECTED) if target.udp else ("tcp", _LISTEN)
+            for table in (f"net/{kind}", f"net/{kind}6"):
                 for line in _read(_PROC / table).splitlines()[1:]:
                     fields = line.split()
-                    if fields[3] == _LISTEN and int(fields[1].rpartition(":")[2], 16) == target.port:
+                    if fields[3] == state and int(fields[1].rpartition(":")[2], 16) == target.port:
                         inodes.add(fields[9])
     return inodes
 

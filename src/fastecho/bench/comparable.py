@@ -91,12 +91,16 @@ def incomplete(runs: Mapping[str, Report]) -> list[str]:
     return [f"{name} is partial: the run was interrupted" for name in partial]
 
 
+def _transport(target: Target) -> str:
+    return "UNIX sockets" if target.unix else "UDP" if target.udp else "TCP"
+
+
 _CIRCUMSTANCES: Final[Mapping[str, Callable[[Report], str]]] = {
     "the client's machine": lambda report: str(report.machine.get("host", "unknown")),
     "its CPU": lambda report: str(report.machine.get("cpu", "unknown")),
     "its number of CPUs": lambda report: str(report.machine.get("cpus", "unknown")),
     "the version of the client": lambda report: report.versions.get("fastecho", "unknown"),
-    "transport": lambda report: "UNIX sockets" if Target.parse(report.result.spec.target).unix else "TCP",
+    "transport": lambda report: _transport(Target.parse(report.result.spec.target)),
     "the client's CPUs": lambda report: str(list(report.result.spec.cpus or ()) or "any"),
     "duration": lambda report: f"{report.result.spec.duration:g} s",
     "warm-up": lambda report: f"{report.result.spec.warmup:g} s",

@@ -8,8 +8,8 @@ from typing import Protocol
 
 from ..errors import EX_WRONG_ECHO
 from . import hdr
-from ._connect import cannot_connect, choose_address, no_answer
-from ._errors import ERROR_KINDS, FirstError, LoadError, describe
+from ._connect import cannot_connect, choose_address, choose_answering, no_answer
+from ._errors import DATAGRAM_KINDS, ERROR_KINDS, FirstError, LoadError, describe
 from ._hdr import Histogram
 from ._load import Engine, Phase, now
 from ._local import check_descriptor_limit, source_addresses
@@ -79,7 +79,9 @@ class _Run:
             from ._tls import client_context
 
             client_context(spec.tls_ca, spec.tls_insecure)  # raises before a connection is tried
-        self.address = choose_address(self.target, spec.usable(self.target.addresses()), spec.timeout)
+        self.kinds = DATAGRAM_KINDS if self.target.udp else ERROR_KINDS
+        choose = choose_answering if self.target.udp else choose_address
+        self.address = choose(self.target, spec.usable(self.target.addresses()), spec.timeout)
         self.engines = list(self._make_engines())
         self.threads = [
             threading.Thread(target=self._work, args=(k, engine), name=f"fastecho-bench-{k}", daemon=True)
@@ -103,11 +105,14 @@ class _Run:
 
             yield TLSEngine(spec, self.address, server_name=self.target.host)
             return
-        sizes, chunk = spec.size_table(), spec.chunk
+        sizes, chunk = spec.size_table(), (1 << 16 if self.target.udp else spec.chunk)
         table = spec.payload(chunk)
         for k in range(spec.threads):
             mine = spec.connections // spec.threads + (k < spec.connections % spec.threads)
             rate = spec.rate * mine / spec.connections if spec.rate else 0.0
+            if self.target.udp:
+                yield self._datagram_engine(k, mine, rate, sizes, table)
+                continue
             try:
                 yield Engine(
                     family=family,
@@ -132,6 +137,31 @@ class _Run:
                 )
             except ValueError as error:
                 raise LoadError(str(error)) from None
+
+    def _datagram_engine(self, k: int, sockets: int, rate: float, sizes: list[int], table: bytes) -> AnyEngine:
+        from ._datagram_load import DatagramEngine
+
+        spec = self.spec
+        family, host, port = self.address
+        try:
+            return DatagramEngine(
+                address=(host, port),
+                family=family,
+                sources=source_addresses(spec, host),
+                connections=sockets,
+                depth=spec.depth,
+                sizes=sizes,
+                table=table,
+                verify=spec.verify,
+                rate=rate,
+                poisson=spec.arrivals == "poisson",
+                offset=1e9 / rate * k / spec.threads if rate else 0.0,
+                timeout=spec.timeout,
+                seed=spec.seed,
+                index=k,
+            )
+        except OSError as error:
+            raise cannot_connect(self.target, [(self.address, error)]) from None
 
     def _work(self, k: int, engine: AnyEngine) -> None:
         try:
@@ -198,7 +228,7 @@ class _Run:
                 self._refuse()
 
     def _count_errors(self) -> dict[str, int]:
-        return {kind: sum(engine.errors[kind] for engine in self.engines) for kind in ERROR_KINDS}
+        return {kind: sum(engine.errors[kind] for engine in self.engines) for kind in self.kinds}
 
     def _first_error(self, kind: str) -> FirstError | None:
         return next((engine.first_errors[kind] for engine in self.engines if kind in engine.first_errors), None)
@@ -289,7 +319,7 @@ class _Run:
 
     def _details(self) -> tuple[str, ...]:
         counts = self._errors or self._count_errors()
-        found = ((kind, self._first_error(kind)) for kind in ERROR_KINDS if counts[kind])
+        found = ((kind, self._first_error(kind)) for kind in self.kinds if counts[kind])
         plain = not self.target.tls and not self.target.unix
         return tuple(describe(kind, first, timeout=self.spec.timeout, plain=plain) for kind, first in found if first)
 

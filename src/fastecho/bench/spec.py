@@ -13,6 +13,7 @@ from .target import Address, Target
 
 MAX_SIZE = 16 << 20
 MAX_IN_FLIGHT = 1 << 22
+MIN_DATAGRAM, MAX_DATAGRAM = 16, 65507  # bytes: a sequence and a tag; what IPv4 takes
 PERIOD = 64 * 1021
 _SIZE_TABLE = 8192
 
@@ -66,7 +67,8 @@ class LoadSpec:
         verify: compare every byte echoed.
         terminator: the payload never holds the last byte of it, except where server_closes ends a message in it; None
             allows any byte.
-        timeout: seconds without an answer before a connection counts as one that timed out.
+        timeout: seconds without an answer before a connection counts as one that timed out; with a udp:// target,
+            before a datagram counts as lost.
         sources: local addresses to connect from, in turn; None chooses some on loopback when ports would run out.
         interval: seconds a sample of the series; None is a fiftieth of the duration, within 0.05 and 1.
         seed: of the payload, the sizes and the Poisson arrivals.
@@ -108,6 +110,8 @@ class LoadSpec:
                 raise ConfigError("size", size, f"must be between 1 and {MAX_SIZE} bytes")
         if isinstance(self.size, SizeRange) and self.size.low > self.size.high:
             raise ConfigError("size", f"{self.size.low}-{self.size.high}", "must begin with the smaller one")
+        if Target.parse(self.target).udp:
+            self._check_datagrams()
         if self.rate is not None:
             self._within("rate", 0.01, 1e8)
         if self.interval is not None:
@@ -143,6 +147,14 @@ class LoadSpec:
         if min(self._size_bounds()) < len(self.terminator):
             must = f"must be at least that of the terminator, {len(self.terminator)}, which ends the message"
             raise ConfigError("size", min(self._size_bounds()), must)
+
+    def _check_datagrams(self) -> None:
+        for size in self._size_bounds():
+            if not MIN_DATAGRAM <= size <= MAX_DATAGRAM:
+                must = f"must be between {MIN_DATAGRAM} and {MAX_DATAGRAM} bytes with a udp:// target"
+                raise ConfigError("size", size, must)
+        if self.churn:
+            raise ConfigError("churn", self.churn, "must not be given with a udp:// target: it has no connections")
 
     def _check_sources(self) -> None:
         if Target.parse(self.target).unix:

@@ -20,36 +20,37 @@ class Address(NamedTuple):
 
 
 class Target(NamedTuple):
-    """Where the server is: `tls` or not, a host and port, or the path of a UNIX stream socket."""
+    """Where the server is: `tls`, `udp` or plain TCP, a host and port, or the path of a UNIX stream socket."""
 
     host: str
     port: int
     tls: bool = False
     unix: bool = False
+    udp: bool = False
 
     @classmethod
     def parse(cls, text: str) -> "Target":
-        """`HOST:PORT`, `tcp://HOST:PORT`, `tls://HOST:PORT`, `unix:PATH`; an IPv6 address is in brackets.
+        """`HOST:PORT`, `tcp://HOST:PORT`, `tls://HOST:PORT`, `udp://HOST:PORT`, `unix:PATH`; IPv6 is in brackets.
 
         Raises ConfigError.
         """
-        must = "must be HOST:PORT, [IPV6]:PORT, tcp://HOST:PORT, tls://HOST:PORT or unix:PATH"
+        must = "must be HOST:PORT, [IPV6]:PORT, tcp://HOST:PORT, tls://HOST:PORT, udp://HOST:PORT or unix:PATH"
         if text.startswith(("unix:", "/")):
             path = text.removeprefix("unix:")
             path = path.removeprefix("//") if path.startswith("//") else path
             if not path or "\0" in path:
                 raise ConfigError("target", text, must)
             return cls(path, 0, unix=True)
-        match = re.fullmatch(r"(?:(tcp|tls)://)?(?:\[([^\]]+)\]|([^:/\[\]]+)):([0-9]{1,5})/?", text)
+        match = re.fullmatch(r"(?:(tcp|tls|udp)://)?(?:\[([^\]]+)\]|([^:/\[\]]+)):([0-9]{1,5})/?", text)
         if match is None or not 1 <= int(match[4]) <= 65535:
             raise ConfigError("target", text, must)
-        return cls(match[2] or match[3], int(match[4]), tls=match[1] == "tls")
+        return cls(match[2] or match[3], int(match[4]), tls=match[1] == "tls", udp=match[1] == "udp")
 
     def __str__(self) -> str:
         if self.unix:
             return f"unix:{self.host}"
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{'tls' if self.tls else 'tcp'}://{host}:{self.port}"
+        return f"{'tls' if self.tls else 'udp' if self.udp else 'tcp'}://{host}:{self.port}"
 
     def addresses(self) -> list[Address]:
         """Every address of the host, in the resolver's order. Raises LoadError."""

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from ..bench.target import Target
 
 _NOTES = """\
-TARGET is HOST:PORT, tcp://HOST:PORT, tls://HOST:PORT or unix:PATH; without one, fastecho is started on a CPU of its
-own and measured. Ctrl-C and SIGTERM end the run early; the result up to then is printed and saved, marked as partial.
+TARGET is HOST:PORT, tcp://HOST:PORT, tls://HOST:PORT, udp://HOST:PORT or unix:PATH;
+without one, fastecho is started on a CPU of its own and measured. Ctrl-C and SIGTERM end the run early; the result up to then is printed and saved, marked as partial.
 
 \b
 Exit codes
@@ -57,6 +57,9 @@ fastecho bench compare A.json B.json    differences, with confidence intervals
 fastecho bench ab TARGET_A TARGET_B     measure two servers in turns, and say whether they differ
 """
 
+
+_LOST_SECONDS: Final = 1.0
+"""The default of --timeout with a udp:// target: a datagram is not sent again, so it comes soon or never."""
 
 SUBCOMMANDS: Final = {"merge": "reports", "compare": "reports", "ab": "ab"}
 """Commands below `bench`, each with the module that holds it."""
@@ -163,7 +166,7 @@ def _complete_target(ctx: click.Context, param: click.Parameter, incomplete: str
 @option("--terminator", TERMINATOR, default=b"\0",
         help="Terminator to avoid in payloads; 'none' allows any byte.  [\\0]")  # fmt: skip
 @option("--timeout", Seconds(0.05, 3600), default=5.0,
-        help="Count a connection as timed out after this long without an answer.  [5s]")  # fmt: skip
+        help="Count a connection as timed out after this long without an answer [5s], a datagram as lost [1s].")  # fmt: skip
 @click.option("--source", multiple=True, metavar="ADDRESS", help="Connect from this address; may be repeated.")
 @click.option("--tls-ca", type=FilePath(), metavar="FILE", help="Certificates that a tls:// server is checked against.")
 @click.option("--tls-insecure", is_flag=True, help="Do not check the server's certificate.")
@@ -214,6 +217,8 @@ def _checked(options: dict[str, Any]) -> "tuple[list[Slo], Slo | None, LoadSpec]
              "duration", "warmup", "threads", "cpus", "verify", "terminator", "timeout", "tls_ca",
              "tls_insecure")  # fmt: skip
     chosen = {name: options[name] for name in names}
+    if options["target"] and Target.parse(options["target"]).udp and not given("timeout"):
+        chosen["timeout"] = _LOST_SECONDS
     spec = LoadSpec(target=options["target"] or "127.0.0.1:1", sources=options["source"] or None, **chosen)
     check_effects(options, Target.parse(spec.target))
     return objectives, searched, spec

@@ -2,17 +2,23 @@
 
 import contextlib
 import math
+import os
 import random
 import socket
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 
-from ._connect import cannot_connect, connect_first, signals_blocked
+from ..errors import ConfigError
+from ._connect import cannot_connect, choose_answering, connect_datagrams, connect_first, signals_blocked
 from ._errors import LoadError, tls_hint, wrong_bytes
 from ._load import proxy_header
 from ._tls import client_context, no_handshake, reason_of
+from .spec import MAX_DATAGRAM
 from .target import Address, Target
+
+MIN_PING = 8  # bytes of a datagram: its sequence
+_REMEMBERED = 1000
 
 
 @dataclass(frozen=True)
@@ -149,8 +155,85 @@ class Pinger:
             yield data
 
 
+class DatagramPinger:
+    """Sends datagrams of `size` bytes, at least 8: a sequence, and random bytes. Counts what else comes back.
+
+    Attributes:
+        duplicated: datagrams that came back again.
+        reordered: datagrams that came back after a later one was sent.
+        altered: datagrams that are none of those that were sent.
+    """
+
+    def __init__(self, target: Target, *, size: int, timeout: float) -> None:
+        if not MIN_PING <= size <= MAX_DATAGRAM:
+            must = f"must be between {MIN_PING} and {MAX_DATAGRAM} bytes with a udp:// target"
+            raise ConfigError("size", size, must)
+        self.target, self.size, self.timeout = target, size, timeout
+        self.address: Address | None = None
+        self.duplicated = self.reordered = self.altered = 0
+        self._sock: socket.socket | None = None
+        self._unanswered: dict[int, bytes] = {}
+        self._answered: dict[int, bytes] = {}
+
+    def connect(self) -> None:
+        """Choose the first address that answers; a single one is not asked. Raises LoadError."""
+        addresses = self.target.addresses()
+        self.address = addresses[0] if len(addresses) == 1 else choose_answering(self.target, addresses, self.timeout)
+        try:
+            self._sock = connect_datagrams(self.address, self.timeout)
+        except OSError as error:
+            raise cannot_connect(self.target, [(self.address, error)]) from None
+
+    def close(self) -> None:
+        """Look at what came after the last answer, and close the socket."""
+        if self._sock is not None:
+            self._sock.setblocking(False)
+            with contextlib.suppress(OSError):
+                while True:
+                    self._classify(self._sock.recv(1 << 16), None)
+            self._sock.close()
+            self._sock = None
+
+    def ping(self, sequence: int) -> Reply:
+        sock = self._sock
+        assert sock is not None
+        message = sequence.to_bytes(MIN_PING, "big") + os.urandom(self.size - MIN_PING)
+        self._unanswered[sequence] = message
+        start = time.perf_counter()
+        problem = None
+        try:
+            sock.send(message)
+            while True:
+                sock.settimeout(max(self.timeout - (time.perf_counter() - start), 1e-3))
+                if self._classify(sock.recv(1 << 16), sequence):
+                    break
+        except OSError as error:
+            problem = reason_of(error)
+        self._forget()
+        return Reply(sequence, time.perf_counter() - start, problem)
+
+    def _classify(self, data: bytes, awaited: int | None) -> bool:
+        """Count what has come back. Return whether it is the answer to `awaited`."""
+        sequence = int.from_bytes(data[:MIN_PING], "big")
+        if data == self._unanswered.get(sequence):
+            self._answered[sequence] = self._unanswered.pop(sequence)
+            if sequence == awaited:
+                return True
+            self.reordered += 1
+        elif data == self._answered.get(sequence):
+            self.duplicated += 1
+        else:
+            self.altered += 1
+        return False
+
+    def _forget(self) -> None:
+        for known in (self._unanswered, self._answered):
+            while len(known) > _REMEMBERED:
+                del known[next(iter(known))]
+
+
 def ping_all(
-    pinger: Pinger,
+    pinger: Pinger | DatagramPinger,
     count: int | None,
     interval: float,
     on_reply: Callable[[Reply], None],

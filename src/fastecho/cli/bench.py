@@ -38,8 +38,9 @@ if TYPE_CHECKING:
     from ..bench.target import Target
 
 _NOTES = """\
-TARGET is HOST:PORT, tcp://HOST:PORT, tls://HOST:PORT, udp://HOST:PORT or unix:PATH;
-without one, fastecho is started on a CPU of its own and measured. Ctrl-C and SIGTERM end the run early; the result up to then is printed and saved, marked as partial.
+TARGET is HOST:PORT, tcp://HOST:PORT, tls://HOST:PORT, udp://HOST:PORT or unix:PATH; without one, fastecho is started on
+a CPU of its own and measured. Ctrl-C and SIGTERM end the run early; the result up to then is printed and saved, marked
+as partial.
 
 \b
 Exit codes
@@ -166,7 +167,7 @@ def _complete_target(ctx: click.Context, param: click.Parameter, incomplete: str
 @option("--terminator", TERMINATOR, default=b"\0",
         help="Terminator to avoid in payloads; 'none' allows any byte.  [\\0]")  # fmt: skip
 @option("--timeout", Seconds(0.05, 3600), default=5.0,
-        help="Count a connection as timed out after this long without an answer [5s], a datagram as lost [1s].")  # fmt: skip
+        help="Count a connection as timed out, or a datagram as lost, after this long.  [5s; udp:// 1s]")
 @click.option("--source", multiple=True, metavar="ADDRESS", help="Connect from this address; may be repeated.")
 @click.option("--tls-ca", type=FilePath(), metavar="FILE", help="Certificates that a tls:// server is checked against.")
 @click.option("--tls-insecure", is_flag=True, help="Do not check the server's certificate.")

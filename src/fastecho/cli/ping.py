@@ -13,7 +13,7 @@ from ._output import print_out, wait_while_read
 from ._params import SETTINGS, TERMINATOR, Command, FilePath, as_usage, check_tls, help_option, option
 
 if TYPE_CHECKING:
-    from ..bench.ping import Reply, Summary
+    from ..bench.ping import DatagramPinger, Reply, Summary
 
 _NOTES = """\
 The summary comes after --count, Ctrl-C or SIGTERM.
@@ -54,21 +54,26 @@ def command(
     tls_insecure: bool,
     quiet: bool,
 ) -> int:
-    """Send, check and time one message after another over one connection to TARGET (HOST:PORT, unix:PATH, tls://...).
+    """Send, check and time one message after another over one connection to TARGET (HOST:PORT, unix:PATH, tls://...),
+    or one datagram after another (udp://HOST:PORT).
 
     It ends after --count, on Ctrl-C, and when what it prints is no longer read.
     """
-    from ..bench.ping import Pinger, ping_all
+    from ..bench.ping import DatagramPinger, Pinger, ping_all
     from ..bench.target import Target
 
     with interrupts() as signals:
         try:
             parsed = Target.parse(target)
             check_tls(parsed, tls_ca, tls_insecure)
-            pinger = Pinger(
-                parsed, size=size, timeout=timeout, terminator=terminator, proxy_protocol=proxy_protocol,
-                tls_ca=tls_ca, tls_insecure=tls_insecure,
-            )  # fmt: skip
+            pinger: Pinger | DatagramPinger
+            if parsed.udp:
+                pinger = DatagramPinger(parsed, size=size, timeout=timeout)
+            else:
+                pinger = Pinger(
+                    parsed, size=size, timeout=timeout, terminator=terminator, proxy_protocol=proxy_protocol,
+                    tls_ca=tls_ca, tls_insecure=tls_insecure,
+                )  # fmt: skip
         except ConfigError as error:
             raise as_usage(error) from None
         pinger.connect()
@@ -77,10 +82,15 @@ def command(
         started = time.monotonic()
         show = (lambda reply: None) if quiet else lambda reply: _show(reply, size)
         summary = ping_all(pinger, count, interval, show, wait_while_read)
-        _summarise(summary, str(parsed), time.monotonic() - started)
+        wrong = _wrong_datagrams(pinger) if isinstance(pinger, DatagramPinger) else {}
+        _summarise(summary, str(parsed), time.monotonic() - started, wrong)
     if signals.signum == signal.SIGTERM or not summary.sent:
         return signals.exit_code
-    return EX_WRONG_ECHO if summary.lost else EX_OK
+    return EX_WRONG_ECHO if summary.lost or any(wrong.values()) else EX_OK
+
+
+def _wrong_datagrams(pinger: "DatagramPinger") -> dict[str, int]:
+    return {name: getattr(pinger, name) for name in ("duplicated", "reordered", "altered")}
 
 
 def _show(reply: "Reply", size: int) -> None:
@@ -90,10 +100,11 @@ def _show(reply: "Reply", size: int) -> None:
         print_out(f"seq={reply.sequence}: {reply.problem}")
 
 
-def _summarise(summary: "Summary", target: str, seconds: float) -> None:
+def _summarise(summary: "Summary", target: str, seconds: float, wrong: dict[str, int]) -> None:
     lost = f"{100 * summary.lost / summary.sent:.4g}" if summary.sent else "-"
     print_out(f"--- {target} ---")
-    print_out(f"{summary.sent} sent, {len(summary.times)} received, {lost} % lost, time {seconds * 1000:.0f} ms")
+    more = "".join(f", {count} {name}" for name, count in wrong.items() if count)
+    print_out(f"{summary.sent} sent, {len(summary.times)} received, {lost} % lost{more}, time {seconds * 1000:.0f} ms")
     figures = "-"
     if summary.times:
         each = (min(summary.times), summary.mean, max(summary.times), summary.deviation)

@@ -88,6 +88,7 @@ PROGRAMS = (
     asio("asio_echo_64k", "asio_echo.cpp", 65536),
     asio("asio_threaded", "asio_threaded.cpp", 1024),
     asio("asio_iterative", "asio_iterative.cpp", 1024),
+    Program("asio_udp", "asio_udp.cpp", (CPLUSPLUS, ASIO), ASIO_FLAGS),
     Program("libuv_echo", "libuv_echo.c", (C, LIBUV), C_FLAGS, ("-luv",)),
     Program("echo_go", "echo.go", (GO,)),
 )

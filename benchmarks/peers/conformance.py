@@ -20,6 +20,8 @@ from benchmarks.versus.process import Server, ServerError
 TIMEOUT = 10.0
 SIZES = (1, 2, 63, 64, 65, 1023, 1024, 1025, 4096, 65535, 65536, 65537, 262144, 262145, 1 << 20, 6 << 20)
 
+DATAGRAMS = (1, 2, 64, 1472, 1473, 9000, 65506, 65507)
+
 
 class ConformanceError(Exception):
     """A server that does not do what it is expected to do; one line."""
@@ -141,7 +143,19 @@ def half_close(port: int, peer: Peer) -> None:
             sender.join(TIMEOUT)
 
 
+def echoes_datagrams(port: int, peer: Peer) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.settimeout(TIMEOUT)
+        client.connect(("127.0.0.1", port))
+        for size in DATAGRAMS:
+            due = binary(size, size)
+            client.send(due)
+            compare(client.recv(1 << 16), due, f"echo of a datagram of {size} bytes")
+
+
 def checks_of(peer: Peer) -> tuple[Callable[[int, Peer], None], ...]:
+    if peer.udp:
+        return (echoes_datagrams,)
     common = (echoes_every_size, echoes_every_cut, echoes_nul_inside, serves_many, keeps_what_is_not_read)
     at_nul = ends_at_nul if peer.ends_at_nul else plain_at_nul
     return (*common, at_nul, half_close) if peer.half_close else (*common, at_nul)

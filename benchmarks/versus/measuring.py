@@ -45,7 +45,7 @@ class CpuWindow:
 def under_load(server: Server, row: Row, method: Method, round_: int) -> Cell:
     window = CpuWindow(server)
     spec = LoadSpec(
-        target=f"tcp://127.0.0.1:{server.port}",
+        target=f"{'udp' if row.udp else 'tcp'}://127.0.0.1:{server.port}",
         connections=row.connections,
         size=row.size,
         depth=row.depth,

@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.peers.build import PROGRAMS, SOURCES
 
-FASTECHO, PINNED, SPINNING = "fastecho", "fastecho-pinned", "fastecho-spin"
+FASTECHO, PINNED, SPINNING, DATAGRAMS = "fastecho", "fastecho-pinned", "fastecho-spin", "fastecho-udp"
 OTHER = os.environ.get("FASTECHO_OTHER")
 """The Python interpreter of another build of fastecho, which is then measured too."""
 FLOOR, FLOOR_SPINNING = "epoll", "epoll-spin"
@@ -33,6 +33,7 @@ class Peer:
     nul_option: the options with which a server that does not end at NUL does; it is measured in more rows with them.
     half_close: what came before the client's FIN is echoed in full.
     parallel: serves more than one client at a time.
+    udp: echoes datagrams; measured in the rows of UDP, and only there.
     spins: polls before it sleeps; measured where latency is the figure, and only there.
     most_idle: the number of idle connections when the row has more: a process or a thread each is too much.
     """
@@ -50,6 +51,7 @@ class Peer:
     nul_option: tuple[str, ...] = ()
     half_close: bool = True
     parallel: bool = True
+    udp: bool = False
     spins: bool = False
     most_idle: int | None = None
 
@@ -103,6 +105,7 @@ PEERS = (
     fastecho(FASTECHO, "fastecho", chart_name="fastecho"),
     fastecho(PINNED, "fastecho --pin-buffers", "--pin-buffers"),
     fastecho(SPINNING, f"fastecho --busy-poll {BUSY_POLL_US}", *SPIN, spins=True),
+    fastecho(DATAGRAMS, "fastecho --udp", "--udp", udp=True),
     compiled(FLOOR, "C, epoll (the floor)", "c", "epoll_echo", nul_option=END_AT_NUL),
     compiled(FLOOR_SPINNING, "C, epoll, spinning as long", "c", "epoll_echo", *SPIN, spins=True),
     # On the chart: the array of the example in Boost.Asio's documentation.
@@ -110,6 +113,7 @@ PEERS = (
     asio("asio-64k", "array of 64 KiB", "asio_echo_64k"),
     asio("asio-threaded", "a thread a session", "asio_threaded"),
     asio("asio-iterative", "one client at a time", "asio_iterative", parallel=False),
+    compiled("asio-udp", "C++, Asio, UDP", "c++", "asio_udp", udp=True),
     compiled("libuv", "C, libuv", "c", "libuv_echo", chart_name="libuv (C)"),
     compiled("go", "Go, net", "go", "echo_go", chart_name="Go"),
     python("uvloop-protocol", "Protocol on uvloop", "protocol.py", "--loop", "uvloop", nul_option=END_AT_NUL),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from benchmarks.versus.peers import BUSY_POLL_US, FASTECHO, SPINNING, Peer
+from benchmarks.versus.peers import BUSY_POLL_US, DATAGRAMS, FASTECHO, SPINNING, Peer
 
 Figure = Literal["cpu", "p50", "resident"]
 
@@ -34,6 +34,7 @@ class Row:
     churn: bool = False
     server_closes: bool = False
     take_turns: bool = False
+    udp: bool = False
     figure: Figure = "cpu"
     subject: str = FASTECHO
     most_rounds: int | None = None
@@ -41,6 +42,8 @@ class Row:
 
     def takes(self, peer: Peer) -> bool:
         """Whether this peer is measured in this row."""
+        if peer.udp != self.udp:
+            return False
         able = (peer.parallel or self.connections == 1) and (not peer.spins or self.figure == "p50")
         able = able and (not self.server_closes or peer.ending_at_nul() is not None)
         return able and (self.chart or not peer.chart_only)
@@ -77,6 +80,18 @@ ROWS = (
         churn=True,
         server_closes=True,
         take_turns=True,
+    ),
+    # 97 % of the CPU of a datagram is the kernel's path through loopback, which is the same for every server.
+    Row("udp", "UDP: 64 B, 50 clients", 50, 64, {"asio-udp": 0.95}, udp=True, subject=DATAGRAMS),
+    Row(
+        "udp-pipelined",
+        "UDP: 64 B, 8 in flight from each of 16 clients",
+        16,
+        64,
+        {"asio-udp": 0.75},
+        depth=8,
+        udp=True,
+        subject=DATAGRAMS,
     ),
     Row(
         "one",

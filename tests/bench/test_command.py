@@ -111,7 +111,7 @@ def test_find_max_rate(fastecho, target, tmp_path):
         (["--size", "9-3"], "--size"), (["--connections", "many"], "--connections"), (["--rate", "fast"], "--rate"),
         (["--rate", "0"], "--rate"), (["--slo", "p99"], "--slo"), (["--slo", "p99<5"], "--slo"),
         (["--slo", "p101<5ms"], "--slo"), (["--find-max-rate", "rate=5"], "--find-max-rate"), (["nowhere"], "TARGET"),
-        (["udp://h:1"], "TARGET"), (["--duration", "-1"], "--duration"), (["--cpus", "x"], "--cpus"),
+        (["sctp://h:1"], "TARGET"), (["--duration", "-1"], "--duration"), (["--cpus", "x"], "--cpus"),
         (["--terminator", r"\q"], "--terminator"), (["--depth", "5", "--churn"], "--depth"),
         (["--threads", "90"], "--threads"),
         (["--rate", "5", "--find-max-rate", "@p99=1ms"], "--rate"), (["--frob"], "--frob"),

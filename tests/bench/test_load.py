@@ -232,7 +232,8 @@ def test_a_missing_unix_path_is_one_line():
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("target", "127.0.0.1"), ("target", "udp://h:1"), ("target", "h:0"), ("target", "h:70000"), ("target", "::1:5"),
+        ("target", "127.0.0.1"), ("target", "sctp://h:1"), ("target", "h:0"), ("target", "h:70000"),
+        ("target", "::1:5"),
         ("connections", 0), ("size", 0), ("size", SizeRange(5, 4)), ("size", ()), ("size", 17 << 20), ("depth", 0),
         ("rate", 0), ("rate", -1.0), ("rate", float("nan")), ("duration", 0), ("threads", 0), ("threads", 51),
         ("arrivals", "never"), ("timeout", 0), ("connections", True), ("connections", "5"), ("terminator", b""),

@@ -202,7 +202,8 @@ def test_every_option_says_when_its_value_is_missing(fastecho, name, flag):
         (["doctor", "x"], "x: unexpected argument (see fastecho doctor --help)"),
         (["compare", "a"], "compare a: must be two files, or the runs of A, then --, then those of B"),
         (["comapre", "a", "b"], "comapre: no such command (did you mean compare?)"),
-        (["frob"], "TARGET frob: must be HOST:PORT, [IPV6]:PORT, tcp://HOST:PORT, tls://HOST:PORT or unix:PATH"),
+        (["frob"], ("TARGET frob: must be HOST:PORT, [IPV6]:PORT, tcp://HOST:PORT, tls://HOST:PORT, "
+                    "udp://HOST:PORT or unix:PATH")),
     ],
     ids=words,
 )  # fmt: skip

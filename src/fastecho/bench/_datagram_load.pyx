@@ -16,7 +16,7 @@ from ._load cimport (
     fe_poller_init, fe_poller_open, fe_poller_wait, fe_store, fe_thread_cpu,
 )
 
-from ._errors import DATAGRAM_KINDS, FirstError
+from ._errors import DATAGRAM_KINDS as _KINDS, FirstError
 
 cdef enum:
     REMEMBERED = 1024           # datagrams of a socket, at least
@@ -378,13 +378,13 @@ cdef class DatagramEngine:
 
     @property
     def errors(self):
-        return dict(zip(DATAGRAM_KINDS, self.error_counts))
+        return dict(zip(_KINDS, self.error_counts))
 
     @property
     def first_errors(self):
         cdef Fault *fault
         found = {}
-        for k, kind in enumerate(DATAGRAM_KINDS):
+        for k, kind in enumerate(_KINDS):
             if self.error_counts[k]:
                 fault = &self.faults[k]
                 known = fault.sequence != UINT64_MAX

@@ -39,7 +39,9 @@ LAYERS = (
     {"__main__"},
 )
 ALLOWED_AT_THE_TOP = {"config", "errors", "stats", "server", "thread"}
-HOT_PATH = {"_sys", "_scan", "_buffer", "_counters", "_session", "_sessions", "_busy_poll", "_poll_policy", "_datagrams"}
+HOT_PATH = {
+    "_sys", "_scan", "_buffer", "_counters", "_session", "_sessions", "_busy_poll", "_poll_policy", "_datagrams",
+}  # fmt: skip
 # Names of the standard library that have no public spelling; the last two are what an asyncio loop has left.
 FOREIGN = {"_exit", "_getframe", "_get_running_loop", "_replace", "_scheduled", "_selector"}
 SOURCES = sorted(path for path in SOURCE.rglob("*") if path.suffix in {".py", ".pyx", ".pxd", ".pyi"})

@@ -21,8 +21,8 @@ the next byte is further away than a wake-up is worth.
 Pays: no other thread took the core, bytes ended the polls, and a read takes as little CPU as it did asleep, as the mean of
 the trial and then as a moving average. A tie goes to polling, which answers sooner: up to one part in DEARER more.
 
-What it can cost. A poll lasts at most as long as the CPU time of a read that slept, which is more than that of its
-wake-up: the bound of the ski-rental problem. Two misses in a row end the polling, as do two in a window without eight
+What it can cost. A poll lasts at most 50 us: while the client sleeps too, its next byte is a wake-up of the client away.
+Two misses in a row end the polling, as do two in a window without eight
 hits for each more. A trial ends at the first window that is far too dear. Where polling did not pay for long, the pause
 until the next trial becomes four times as long, up to MOST_PAUSE reads, of which a trial is below 1 %. A read in a pause
 costs a subtraction and a branch.
@@ -46,11 +46,12 @@ cdef enum:
     TOO_DEAR = 8            # of the cost of sleeping, above it: ends a trial early
     DEARER = 64             # of the cost of sleeping, above it: ends polling
     GROWTH = 4              # of the pause
-cdef double MOST_LIMIT = 50e-6
+cdef double LIMIT = 50e-6
 
 
 cdef class PollPolicy:
     def __init__(self, double wall=0, double cpu=0, int64_t sleeps=0, int64_t preemptions=0):
+        self.limit = LIMIT
         self.start = ThreadUsage(wall, cpu, sleeps, preemptions)
         self.pause = SLEEPING_WINDOW
         self.begin_window(SLEEPING_WINDOW)
@@ -100,7 +101,6 @@ cdef class PollPolicy:
             and used.cpu * LEAST_BUSY >= used.wall
             and used.preemptions * MOST_PREEMPTIONS <= self.reads_asleep
         ):
-            self.limit = min(self.sleeping_cost, MOST_LIMIT)
             self.polled = self.windows = self.misses_in_a_row = 0
             self.polling_cost = 0
             self.begin_window(0)

@@ -145,6 +145,7 @@ class EchoServer:
             counters=self._counters,
             limit=self._limit,
         )
+        sessions.over_unix = any(sock.family == socket.AF_UNIX for sock in self._sockets)
         sessions.on_capacity = self._on_capacity
         sessions.source_of = source_of if self.config.max_per_source is not None else None
         handler = self._on_connection

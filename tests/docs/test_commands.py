@@ -101,6 +101,8 @@ def test_a_command_line_is_accepted(line: str, capsys: pytest.CaptureFixture[str
     words = shlex.split(line)
     if "|" in words:  # of a pipe, the last command
         words = words[len(words) - words[::-1].index("|") :]
+    if "systemd-socket-activate" in words:  # with the command that it starts
+        words = words[words.index("fastecho") :]
     variables = {}
     while re.match(r"[A-Z_]+=", words[0]):
         name, _, variables[name] = words.pop(0).partition("=")

@@ -6,7 +6,8 @@ whether another server listens is a race. So the first socket of an address is b
 other workers' sockets are bound afterwards, each with both options (`SO_REUSEADDR` on all of them, or a
 restart fails while TIME_WAIT lasts).
 
-UNIX sockets know no `SO_REUSEPORT`: all workers share one (see unix.py).
+UNIX sockets know no `SO_REUSEPORT`: all workers share one (see unix.py). They also share the sockets that a service
+manager has passed (see activation.py).
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ __all__ = [
     "Listeners",
     "bind",
     "drop_syns",
+    "set_connection_options",
     "socket_address",
 ]
 
@@ -50,11 +52,16 @@ class Listeners:
     `sockets[i]` are the sockets of copy (worker) `i`, one an address. Where the kernel does not spread connections over
     several sockets of one address (UNIX sockets; TCP anywhere but on Linux), all copies hold the same socket object.
     `addresses` are texts like `tcp://127.0.0.1:8007`, `tcp://[::1]:8007` and `unix:/run/echo.sock`, in their order.
+
+    Sockets that are `inherited` go on listening for another process after this one has ended.
     """
 
-    def __init__(self, sockets: list[list[socket.socket]], addresses: tuple[str, ...]) -> None:
+    def __init__(
+        self, sockets: list[list[socket.socket]], addresses: tuple[str, ...], *, inherited: bool = False
+    ) -> None:
         self.sockets = sockets
         self.addresses = addresses
+        self.inherited = inherited
         self._path: str | None = None
         self._inode = (0, 0)
         self._owner = os.getpid()
@@ -64,13 +71,17 @@ class Listeners:
         for sock in _flat(self.sockets):
             sock.close()
 
-    def close_other_copies(self, copy: int) -> list[socket.socket]:
-        """Close the sockets that belong to other copies only, in this process; return those of `copy`."""
-        own = self.sockets[copy]
+    def close_other_copies(self, own: Sequence[socket.socket]) -> None:
+        """Close the sockets that are not in `own`, in this process."""
         for sock in _flat(self.sockets):
             if sock not in own:
                 sock.close()
-        return own
+
+    def drop_syns(self) -> None:
+        """Let no new handshake begin. A filter on an inherited socket would outlive this process: it gets none."""
+        if not self.inherited:
+            for sock in _flat(self.sockets):
+                drop_syns(sock)
 
     def unlink(self) -> None:
         """Remove the path of a UNIX socket, if it still is the socket bound here, by this process."""
@@ -193,12 +204,17 @@ def _with_scope(host: str, sockaddr: Sequence[object]) -> str:
 
 
 def _set_options(sock: socket.socket, family: int) -> None:
-    """Options of a TCP listener; accepted sockets inherit them, which saves system calls on each accept."""
+    """Options of a TCP listener that is not bound yet."""
     if _STREAM == socket.SOCK_STREAM:
         sock.setblocking(False)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    set_connection_options(sock)
+
+
+def set_connection_options(sock: socket.socket) -> None:
+    """Options of a TCP listener that accepted sockets inherit, which saves system calls on each accept."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     # An urgent byte (MSG_OOB) stays in the stream, where the echo expects it.

@@ -16,8 +16,9 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from .._net.activation import inherited_listeners
 from .._net.limits import describe_shortage, raised_descriptor_limit
-from .._net.listeners import bind, drop_syns
+from .._net.listeners import bind
 from ..errors import EX_FAILURE, EX_OK, EX_SIGNAL, CrashLoopError, WorkerStartError
 from . import announce
 from .channel import LEAVING, READY, RETIRE, STOP, parse_failed
@@ -108,7 +109,8 @@ class Supervisor:
     def _serve(self) -> int:
         if shortage := describe_shortage(self._config.max_connections, self._config.workers):
             _log.warning(shortage)
-        self._listeners = bind(self._config, self._config.workers)
+        inherited = inherited_listeners(self._config, os.environ)
+        self._listeners = inherited if inherited is not None else bind(self._config, self._config.workers)
         sockets = self._listeners.sockets
         self._slots = [WorkerSlot(index, each, self._policy) for index, each in enumerate(sockets)]
         self._signals = SignalPipe(SUPERVISOR_SIGNALS, UNUSED_SIGNALS)
@@ -141,7 +143,7 @@ class Supervisor:
 
     def _prepare_child(self, slot: WorkerSlot) -> None:
         self._signals.close_descriptors()
-        self._listeners.close_other_copies(slot.index)
+        self._listeners.close_other_copies(slot.sockets)
         if self._config.ready_fd is not None and not self._ready:
             announce.release(self._config.ready_fd)
         if self._config.exit_fd is not None:
@@ -328,8 +330,7 @@ class Supervisor:
         self._stats = None
         for slot in self._slots:
             slot.restart_at = None
-        for sock in (sock for slot in self._slots for sock in slot.sockets):
-            drop_syns(sock)
+        self._listeners.drop_syns()
         self._listeners.unlink()
         self._listeners.close()
         self._processes.send_all(STOP)

@@ -28,6 +28,7 @@ from .restarts import CrashLoop, RestartPolicy
 from .rolling import RollingRestart
 from .signals import STOP_SIGNALS, SUPERVISOR_SIGNALS, UNUSED_SIGNALS, SignalPipe
 from .slots import WorkerProcess, WorkerSlot
+from .systemd import ServiceManager
 from .terminal import ControllingTerminal
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ class Supervisor:
         self._stats: announce.TotalsLog | None = None
         self._totals: announce.TotalsLog | None = None
         self._terminal = ControllingTerminal()
+        self._manager = ServiceManager(os.environ)
         self._reload_at: float | None = None
         self._watched_since = time.monotonic()
 
@@ -169,7 +171,7 @@ class Supervisor:
         self._on_time(now)
 
     def _next_deadline(self) -> float | None:
-        deadlines = [self._reload_at, *(slot.restart_at for slot in self._slots)]
+        deadlines = [self._reload_at, self._manager.due_at, *(slot.restart_at for slot in self._slots)]
         if self._stats is not None:
             deadlines.append(self._stats.due_at)
         for process in self._processes.processes:
@@ -201,6 +203,16 @@ class Supervisor:
                 self._restart(slot)
         if self._stats is not None and self._stats.due_at is not None and self._stats.due_at <= now:
             self._stats.log(self._processes.shared.totals(), now)
+        rolling = self._rolling.is_active
+        self._manager.watch(now, serving=self._serving > 0, rolling=rolling, status=self._status)
+
+    @property
+    def _serving(self) -> int:
+        """How many worker slots have a process that serves."""
+        return sum(slot.is_serving for slot in self._slots)
+
+    def _status(self) -> str:
+        return announce.status_line(self._serving, len(self._slots), self._processes.shared.totals()["active"])
 
     def _on_signals(self) -> None:
         for number in self._signals.read():
@@ -222,6 +234,7 @@ class Supervisor:
             self._stop(signal.SIGHUP, "the terminal is closed")
         elif self._ready:
             _log.info("SIGHUP: replacing the workers one after another")
+            self._manager.reloading(f"replacing the workers; {self._status()}")
             self._rolling.request(self._slots)
 
     def _on_exit_fd(self) -> None:
@@ -261,6 +274,7 @@ class Supervisor:
         announce.log_ready(self._config, addresses, os.getpid())
         if self._config.ready_fd is not None:
             announce.announce(self._config.ready_fd, addresses)
+        self._manager.ready(time.monotonic(), self._status())
         if self._config.stats is not None:
             totals = self._processes.shared.totals()
             self._stats = announce.TotalsLog(self._config.stats, totals, time.monotonic())
@@ -328,6 +342,7 @@ class Supervisor:
         self._stopping = True
         self._stop_signal, self._same_until = number, time.monotonic() + SAME_SIGNAL
         self._stats = None
+        self._manager.stopping(time.monotonic(), f"draining; {self._status()}")
         for slot in self._slots:
             slot.restart_at = None
         self._listeners.drop_syns()

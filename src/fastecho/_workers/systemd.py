@@ -3,8 +3,8 @@
     (start) ──► READY=1 ──► RELOADING=1 ──► READY=1 ...      after SIGHUP, and when the new workers serve
                    └──────────────┴───────► STOPPING=1       EXTEND_TIMEOUT_USEC while the last two take time
 
-STATUS= follows workers and connections. WATCHDOG=1 is sent at half of WATCHDOG_USEC by the supervisor's own turn, and only
-while a worker serves: if either hangs, the manager hears nothing and restarts the service.
+STATUS= follows workers and connections. WATCHDOG=1 is sent at half of WATCHDOG_USEC by the supervisor's own turn, and
+only while a worker serves: if either hangs, the manager hears nothing and restarts the service.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from ._options.text import (
     format_terminator,
     parse_terminator,
     path_validator,
+    validate_account,
     validate_hosts,
     validate_terminator,
 )
@@ -26,7 +27,8 @@ __all__ = ["GROUPS", "VARIABLE_PREFIX", "Option", "ServerConfig", "check_transpo
 VARIABLE_PREFIX: Final = "FASTECHO"
 """Of the environment variables: `FASTECHO_PORT`."""
 # The order in which help shows them.
-GROUPS: Final = ("Listening", "Echo", "Workers", "Limits and time-outs", "Buffers", "TLS", "Faults", "Logging")
+GROUPS: Final = ("Listening", "Echo", "Workers", "Process", "Limits and time-outs", "Buffers", "TLS", "Faults",
+                 "Logging")  # fmt: skip
 
 _DAY: Final = 86400.0
 _MILLISECOND: Final = 0.001
@@ -99,6 +101,24 @@ class ServerConfig:
         "Where the terminator counts: at the end of what was read so far, or anywhere in the stream.",
     )
     workers: int = _option(1, Workers(1, 512), "Workers", "Processes that serve; auto is one for each usable CPU.")
+    user: str | None = _option(
+        None,
+        Text("USER", validate_account, optional=True),
+        "Process",
+        "After binding, become this user for good; its name or number. Needs root.",
+    )
+    group: str | None = _option(
+        None,
+        Text("GROUP", validate_account, optional=True),
+        "Process",
+        "With --user: its group, rather than the one of the system's user database.",
+    )
+    pid_file: str | None = _option(
+        None,
+        _FILE,
+        "Process",
+        "Write the process id of the supervisor to this file, and remove the file at the end.",
+    )
     max_connections: int | None = _option(
         None,
         Integer(1, 1_000_000, none="auto"),
@@ -194,6 +214,8 @@ class ServerConfig:
         for name in ("tls_key", "tls_client_ca"):
             if getattr(self, name) is not None and self.tls_cert is None:
                 raise ConfigError(name, getattr(self, name), "needs a certificate beside it: tls_cert")
+        if self.group is not None and self.user is None:
+            raise ConfigError("group", self.group, "needs a user beside it: user")
         if self.exit_fd is not None and self.exit_fd == self.ready_fd:
             raise ConfigError("exit_fd", self.exit_fd, "must not be ready_fd, which is closed when the server is ready")
         check_transport(

@@ -60,8 +60,8 @@ class EchoServer:
         counters: where to count; private memory by default.
         on_connection: sees each accepted socket first; see `ConnectionHandler`. By default each connection gets an echo
             session, and those that `config.fault` selects get a session with that fault.
-        options: those of `ServerConfig`, as keywords. `workers`, `stats`, `ready_fd`, `exit_fd` and `log_*` mean
-            nothing here.
+        options: those of `ServerConfig`, as keywords. `workers`, `user`, `group`, `pid_file`, `stats`, `ready_fd`,
+            `exit_fd` and `log_*` mean nothing here.
 
     Raises:
         ConfigError: an option is wrong.

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from .._options.text import LONGEST_UNIX_PATH
 from ..errors import AddressError, AddressInUseError, FastechoError, PermissionDeniedError
-from .unix import TEMPORARY_SUFFIX, bind_path, remove_path
+from .unix import TEMPORARY_SUFFIX, bind_path, give_path, remove_path
 
 if TYPE_CHECKING:
     from ..config import ServerConfig
@@ -76,6 +76,18 @@ class Listeners:
         for sock in _flat(self.sockets):
             if sock not in own:
                 sock.close()
+
+    def give_to(self, uid: int, gid: int) -> None:
+        """Make the user and the group the owners of the path of a UNIX socket, so that its clients can connect.
+
+        Raises `PermissionDeniedError`.
+        """
+        if self._path is not None:
+            try:
+                give_path(self._path, self._inode, uid, gid)
+            except OSError as exc:
+                why = f"cannot be given to the user {uid}: {exc.strerror}"
+                raise PermissionDeniedError(f"unix:{self._path}: {why}") from None
 
     def drop_syns(self) -> None:
         """Let no new handshake begin. A filter on an inherited socket would outlive this process: it gets none."""
@@ -261,7 +273,8 @@ def _error(address: str, exc: OSError) -> FastechoError:
         return AddressInUseError(f"{address}: exists and is not a socket; remove it or choose another path")
     if exc.errno in (errno.EACCES, errno.EPERM):
         privileged = address.startswith("tcp:") and 0 < int(address.rpartition(":")[2]) < 1024
-        hint = "; ports below 1024 need CAP_NET_BIND_SERVICE" if privileged else ""
+        needs = "; ports below 1024 need CAP_NET_BIND_SERVICE (AmbientCapabilities= of systemd), or root and --user"
+        hint = needs if privileged else ""
         return PermissionDeniedError(f"{address}: permission denied{hint}")
     if exc.errno == errno.EADDRNOTAVAIL:
         return AddressError(f"{address}: not an address of this machine")

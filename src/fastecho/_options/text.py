@@ -38,6 +38,13 @@ def path_validator(longest: int | None = None) -> Callable[[Any], str]:
     return validate
 
 
+def validate_account(value: Any) -> str:
+    """The name or the number of a user or a group; whether it exists is another question."""
+    if not isinstance(value, str) or not value or not value.isprintable() or " " in value or ":" in value:
+        raise ValueError("must be a name or a number")
+    return value
+
+
 def validate_hosts(value: Any) -> str:
     """Addresses and names, separated by commas; `*` alone is every interface, IPv4 and IPv6."""
     if not isinstance(value, str):

@@ -23,6 +23,8 @@ from ..errors import EX_FAILURE, EX_OK, EX_SIGNAL, CrashLoopError, WorkerStartEr
 from . import announce
 from .channel import LEAVING, READY, RETIRE, STOP, parse_failed
 from .logs import own_logging
+from .pidfile import PidFile
+from .privileges import check_files, drop_privileges, resolve_identity
 from .processes import WorkerProcesses
 from .restarts import CrashLoop, RestartPolicy
 from .rolling import RollingRestart
@@ -111,13 +113,21 @@ class Supervisor:
     def _serve(self) -> int:
         if shortage := describe_shortage(self._config.max_connections, self._config.workers):
             _log.warning(shortage)
+        identity = resolve_identity(self._config)
         inherited = inherited_listeners(self._config, os.environ)
         self._listeners = inherited if inherited is not None else bind(self._config, self._config.workers)
         sockets = self._listeners.sockets
         self._slots = [WorkerSlot(index, each, self._policy) for index, each in enumerate(sockets)]
         self._signals = SignalPipe(SUPERVISOR_SIGNALS, UNUSED_SIGNALS)
+        pid_file = PidFile(self._config.pid_file) if self._config.pid_file is not None else None
         self._totals = announce.TotalsLog(None, self._processes.shared.totals(), time.monotonic())
         try:
+            if pid_file is not None:
+                pid_file.write()
+            if identity is not None:
+                self._listeners.give_to(identity.uid, identity.gid)
+                drop_privileges(identity)
+                check_files(self._config, identity)
             self._signals.open()
             self._selector.register(self._signals, selectors.EVENT_READ, self._on_signals)
             if self._config.exit_fd is not None:
@@ -140,6 +150,8 @@ class Supervisor:
             self._processes.kill_all()
             self._listeners.unlink()
             self._listeners.close()
+            if pid_file is not None:
+                pid_file.remove()
             self._signals.close()
             self._selector.close()
 

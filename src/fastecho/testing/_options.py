@@ -19,6 +19,9 @@ _DEFAULTS: dict[str, Any] = {"port": 0, "terminator": None, "buffers": 8}
 # They belong to the process of the command, or would take the interpreter from the test.
 _NOT_HERE = {
     "workers": "the fixture serves inside this process",
+    "user": "the fixture serves inside this process",
+    "group": "the fixture serves inside this process",
+    "pid_file": "the fixture serves inside this process",
     "ready_fd": "the address is there when the server is",
     "exit_fd": "the server ends with its test",
     "stats": "server.stats is a snapshot",
@@ -82,7 +85,10 @@ def check(
     if config is not None:
         if given:
             raise TypeError(f"give either config or options, not both: {', '.join(given)}")
-        config = replace(config, workers=1, ready_fd=None, exit_fd=None, stats=None, busy_poll=None)
+        config = replace(
+            config, workers=1, user=None, group=None, pid_file=None, ready_fd=None, exit_fd=None, stats=None,
+            busy_poll=None,
+        )  # fmt: skip
     else:
         _check_here(given)
         if family in ("tcp6", "dual"):

@@ -61,7 +61,8 @@ def inherited_listeners(config: ServerConfig, environ: MutableMapping[str, str])
     sockets = [_adopt(each, named[each - _FIRST] if each - _FIRST < len(named) else "") for each in descriptors]
     unix = any(sock.family == socket.AF_UNIX for sock in sockets)
     check_transport(config.fault, tls=config.tls_cert is not None, unix=unix)
-    return Listeners([sockets] * config.workers, tuple(map(socket_address, sockets)), inherited=True)
+    rows = [list(sockets) for _ in range(config.workers)]
+    return Listeners(rows, tuple(map(socket_address, sockets)), inherited=True)
 
 
 def _adopt(descriptor: int, name: str) -> socket.socket:

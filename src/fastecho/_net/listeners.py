@@ -44,6 +44,9 @@ _PORT_ATTEMPTS = 64
 _SUFFIX = re.compile(TEMPORARY_SUFFIX)
 _MISSING_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 _SO_ATTACH_FILTER = 26
+_SO_ATTACH_REUSEPORT_CBPF = 51
+_SO_DETACH_REUSEPORT_BPF = 68
+_RANDOM = (0x20, 0, 0, 0xFFFFF000 + 56)  # loads SKF_AD_RANDOM
 
 
 class Listeners:
@@ -94,6 +97,44 @@ class Listeners:
         if not self.inherited:
             for sock in _flat(self.sockets):
                 drop_syns(sock)
+
+    def prefer(self, copies: int) -> None:
+        """Begin new handshakes on the sockets of the first `copies` copies only; those under way go on.
+
+        With all copies, the kernel chooses as before. A copy that was added is the last one.
+        """
+        for column in zip(*self.sockets, strict=True):
+            distinct = len(dict.fromkeys(column[:copies]))
+            if copies == len(self.sockets):
+                with contextlib.suppress(OSError):
+                    column[0].setsockopt(socket.SOL_SOCKET, _SO_DETACH_REUSEPORT_BPF, 0)
+            elif distinct < len(dict.fromkeys(column)):
+                # Socket number N of the group, in the order in which they began to listen: a random number modulo
+                # `distinct`.
+                _attach(column[0], _SO_ATTACH_REUSEPORT_CBPF, (_RANDOM, (0x94, 0, 0, distinct), (0x16, 0, 0, 0)))
+
+    def add_copy(self, backlog: int) -> list[socket.socket]:
+        """The sockets of one more copy: new ones, or those of another copy where the system gives no more.
+
+        It gives none after the user of the process has changed: all sockets of an address must be one user's.
+        """
+        row = self.sockets[len(self.sockets) // 2]  # not always the same one
+        if _LINUX and not self.inherited and self._path is None and row[0].family != socket.AF_UNIX:
+            with contextlib.suppress(OSError):
+                row = _bind_more(self.sockets[0], backlog)
+        self.sockets.append(row := list(row))
+        return row
+
+    def shares(self, row: Sequence[socket.socket]) -> bool:
+        """Whether another copy has the sockets of the copy `row` too."""
+        return any(sock in other for other in self.sockets if other is not row for sock in row)
+
+    def remove_copy(self, row: list[socket.socket]) -> None:
+        """Forget a copy, and close its sockets in this process, unless another copy shares them."""
+        self.sockets = [other for other in self.sockets if other is not row]
+        for sock in row:
+            if not any(sock in other for other in self.sockets):
+                sock.close()
 
     def unlink(self) -> None:
         """Remove the path of a UNIX socket, if it still is the socket bound here, by this process."""
@@ -162,7 +203,7 @@ def _bind_tcp(config: ServerConfig, wanted: Sequence[tuple[int, str, bool]], cop
     except BaseException:
         _close_all(opened)
         raise
-    rows = [list(row) for row in zip(*columns, strict=True)]
+    rows = [list(row) for row in zip(*columns, strict=True)]  # one list for each copy: `remove_copy` compares them
     return Listeners(rows, tuple(_tcp_text(host, port) for host in bound))
 
 
@@ -247,6 +288,26 @@ def _bind_unix(path: str, backlog: int, copies: int) -> Listeners:
     return listeners
 
 
+def _bind_more(row: Sequence[socket.socket], backlog: int) -> list[socket.socket]:
+    """Another socket for each address of `row`. Raises `OSError`."""
+    added: list[socket.socket] = []
+    before = [sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT) for sock in row]
+    try:
+        for first in row:
+            first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            added.append(sock := socket.socket(first.family, _STREAM))
+            _set_options(sock, first.family)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            sock.bind(first.getsockname())
+            sock.listen(backlog)
+    except OSError:
+        for first, value in zip(row, before, strict=True):
+            first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, value)
+        _close_all(added)
+        raise
+    return added
+
+
 def _flat(sockets: Sequence[Sequence[socket.socket]]) -> list[socket.socket]:
     return list({id(sock): sock for row in sockets for sock in row}.values())
 
@@ -300,19 +361,16 @@ def drop_syns(sock: socket.socket) -> bool:
     if not _LINUX or sock.family == socket.AF_UNIX:
         return False
     # Offset 13 of the TCP header holds the flags: drop what has SYN (0x02) without ACK (0x10).
-    program = b"".join(
-        struct.pack("=HBBI", *instruction)
-        for instruction in (
-            (0x30, 0, 0, 13),
-            (0x54, 0, 0, 0x12),
-            (0x15, 0, 1, 0x02),
-            (0x06, 0, 0, 0),
-            (0x06, 0, 0, 0xFFFFFFFF),
-        )
-    )
-    memory = ctypes.create_string_buffer(program, len(program))
+    program = ((0x30, 0, 0, 13), (0x54, 0, 0, 0x12), (0x15, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF))
+    return _attach(sock, _SO_ATTACH_FILTER, program)
+
+
+def _attach(sock: socket.socket, option: int, program: Sequence[tuple[int, int, int, int]]) -> bool:
+    """Attach a program of classic BPF; False where the system refuses."""
+    code = b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
+    memory = ctypes.create_string_buffer(code, len(code))
     try:
-        sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", 5, ctypes.addressof(memory)))
+        sock.setsockopt(socket.SOL_SOCKET, option, struct.pack("HP", len(program), ctypes.addressof(memory)))
     except OSError:
         return False
     return True

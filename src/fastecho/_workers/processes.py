@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 KILL_PATIENCE = 0.15
 _COUNTERS = 4
 """Sets of counters per worker: during a rolling restart a slot has two processes, and old ones take time to drain."""
+_ADDED = 64
+"""Workers that may be added to those of the start."""
 
 
 class WorkerProcesses:
@@ -37,6 +39,7 @@ class WorkerProcesses:
 
     `prepare_child` runs in a new child and closes there what is the supervisor's own. `on_message` gets each
     message of a process, `on_end` each process that has ended, with its wait status (None when that was lost).
+    `workers` is how many the service has, at most `most_workers`.
     """
 
     def __init__(
@@ -48,9 +51,11 @@ class WorkerProcesses:
         on_end: Callable[[WorkerProcess, int | None], None],
     ) -> None:
         self.processes: list[WorkerProcess] = []
-        self.shared = SharedCounters(_COUNTERS * config.workers)
+        self.workers = config.workers
+        self.most_workers = config.workers + _ADDED
+        self.shared = SharedCounters(_COUNTERS * self.most_workers)
         self._config = config
-        self._free = list(range(_COUNTERS * config.workers))
+        self._free = list(range(_COUNTERS * self.most_workers))
         self._selector = selector
         self._prepare_child = prepare_child
         self._on_message = on_message
@@ -62,7 +67,7 @@ class WorkerProcesses:
 
         One set of counters per worker is reserved for replacing workers that die.
         """
-        return len(self._free) > self._config.workers
+        return len(self.processes) < (_COUNTERS - 1) * self.workers
 
     def fork(self, slot: WorkerSlot) -> WorkerProcess:
         """Start a worker on the sockets of `slot`. Raises `OSError` when there is no process to be had."""

@@ -21,13 +21,14 @@ from .._net.limits import describe_shortage, raised_descriptor_limit
 from .._net.listeners import bind
 from ..errors import EX_FAILURE, EX_OK, EX_SIGNAL, CrashLoopError, WorkerStartError
 from . import announce
-from .channel import LEAVING, READY, RETIRE, STOP, parse_failed
+from .channel import DRAINED, LEAVING, READY, RETIRE, STOP, parse_failed
 from .logs import own_logging
 from .pidfile import PidFile
 from .privileges import check_files, drop_privileges, resolve_identity
 from .processes import WorkerProcesses
 from .restarts import CrashLoop, RestartPolicy
 from .rolling import RollingRestart
+from .scaling import Scaling
 from .signals import STOP_SIGNALS, SUPERVISOR_SIGNALS, UNUSED_SIGNALS, SignalPipe
 from .slots import WorkerProcess, WorkerSlot
 from .systemd import ServiceManager
@@ -118,6 +119,10 @@ class Supervisor:
         self._listeners = inherited if inherited is not None else bind(self._config, self._config.workers)
         sockets = self._listeners.sockets
         self._slots = [WorkerSlot(index, each, self._policy) for index, each in enumerate(sockets)]
+        self._scaling = Scaling(
+            self._slots, self._listeners, self._processes, self._policy, self._crash_loop, self._config.backlog,
+            self._retire,
+        )  # fmt: skip
         self._signals = SignalPipe(SUPERVISOR_SIGNALS, UNUSED_SIGNALS)
         pid_file = PidFile(self._config.pid_file) if self._config.pid_file is not None else None
         self._totals = announce.TotalsLog(None, self._processes.shared.totals(), time.monotonic())
@@ -206,8 +211,9 @@ class Supervisor:
                 self._processes.kill(process)
             elif process.leave_at is not None and process.leave_at <= now:
                 process.leave_at = None
-                if process is process.slot.current and process.slot.successor is None and not self._stopping:
-                    self._rolling.request((process.slot,))
+                slot = process.slot
+                if process is slot.current and slot.successor is None and not (self._stopping or process.retiring):
+                    self._rolling.request((slot,))
         if self._reload_at is not None and self._reload_at <= now:
             self._on_sighup()
         for slot in self._slots:
@@ -216,6 +222,8 @@ class Supervisor:
         if self._stats is not None and self._stats.due_at is not None and self._stats.due_at <= now:
             self._stats.log(self._processes.shared.totals(), now)
         rolling = self._rolling.is_active
+        if self._ready and not rolling and not self._stopping:
+            self._scaling.advance()
         self._manager.watch(now, serving=self._serving > 0, rolling=rolling, status=self._status)
 
     @property
@@ -234,6 +242,10 @@ class Supervisor:
                 self._stop(signal.Signals(number))
             elif number == signal.SIGHUP:
                 self._reload_at = time.monotonic() + GROUP_DELAY
+            elif number == signal.SIGTTIN:
+                self._scaling.add()
+            elif number == signal.SIGTTOU:
+                self._scaling.remove()
             elif number == signal.SIGUSR1 and self._totals is not None:
                 self._totals.log(self._processes.shared.totals(), time.monotonic())
 
@@ -260,6 +272,8 @@ class Supervisor:
     def _on_message(self, process: WorkerProcess, message: bytes) -> None:
         if message == READY:
             self._on_ready(process)
+        elif message == DRAINED:
+            self._scaling.on_drained(process.slot)
         elif message == LEAVING:
             process.leave_at = time.monotonic() + GROUP_DELAY
         elif (failure := parse_failed(message)) is not None:
@@ -271,6 +285,9 @@ class Supervisor:
         process.ready_at = time.monotonic()
         slot = process.slot
         _log.info("%s is ready", process)
+        if self._scaling.is_leaving(slot):
+            self._scaling.on_ready(process)
+            return
         if process is slot.successor:
             old, slot.current, slot.successor = slot.current, process, None
             if old is not None:
@@ -296,7 +313,10 @@ class Supervisor:
     def _on_end(self, process: WorkerProcess, status: int | None) -> None:
         slot = process.slot
         how = process.failure[1] if process.failure is not None else _describe_end(status)
-        if self._stopping or process.retiring:
+        if self._scaling.is_leaving(slot) and not self._stopping:
+            _log.warning("%s %s", process, how)
+            self._scaling.on_end(process)
+        elif self._stopping or process.retiring:
             _log.log(logging.DEBUG if status == 0 else logging.WARNING, "%s %s", process, how)
         elif not self._ready:
             raise _start_error(process, how)
@@ -337,10 +357,10 @@ class Supervisor:
             _log.error("worker %d cannot be started: %s", slot.index, exc.strerror or exc)
             self._on_death(slot, None)
 
-    def _retire(self, process: WorkerProcess) -> None:
+    def _retire(self, process: WorkerProcess, message: bytes = RETIRE) -> None:
         process.retiring = True
         process.kill_at = time.monotonic() + self._config.drain_timeout + DRAIN_MARGIN
-        process.channel.send(RETIRE)
+        process.channel.send(message)
 
     # The end
 

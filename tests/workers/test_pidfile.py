@@ -135,8 +135,8 @@ def test_a_forked_child_does_not_remove_the_file(path: Path) -> None:
     assert not path.exists()
 
 
-def test_a_folder_that_does_not_exist_is_one_line(tmp_path: Path) -> None:
-    path = str(tmp_path / "none" / "fastecho.pid")
+def test_a_folder_that_does_not_exist_is_one_line() -> None:
+    path = "/nowhere/fastecho.pid"
     with Service("--pid-file", path) as service:
         assert service.wait() == 2
         [line] = service.errors.splitlines()

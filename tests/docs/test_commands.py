@@ -21,7 +21,7 @@ from pages import BLOCKS, PAGES, ROOT, Block, read, spans
 from patience import DEADLINE
 
 # Commands of a shell and of the system, which are not ours to check.
-OTHERS = {"autoload", "mkdir"}
+OTHERS = {"autoload", "docker", "mkdir"}
 BIN = Path(sys.executable).parent
 SHELL = [block for block in BLOCKS if block.language == "sh"]
 # Blocks that are one script: their lines mean something together only.

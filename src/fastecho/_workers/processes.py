@@ -111,9 +111,23 @@ class WorkerProcesses:
             process.channel.send(message)
 
     def reap(self) -> None:
-        """Check every process; after SIGCHLD, where there are no pidfds."""
+        """Check every process; after SIGCHLD, where there are no pidfds.
+
+        The process 1 of a container also gets the orphans of all others, and has to reap them.
+        """
         for process in tuple(self.processes):
             self._reap(process)
+        if os.getpid() == 1:
+            self._reap_orphans()
+
+    def _reap_orphans(self) -> None:
+        with contextlib.suppress(ChildProcessError):
+            while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
+                ours = next((each for each in self.processes if each.pid == ended.si_pid), None)
+                if ours is not None:
+                    self._reap(ours)
+                else:
+                    os.waitpid(ended.si_pid, os.WNOHANG)
 
     def kill(self, process: WorkerProcess) -> None:
         process.killed = True

@@ -10,13 +10,13 @@ from functools import cache
 from typing import Any, Final, Literal
 
 from ._options.text import (
-    LONGEST_UNIX_PATH,
     format_terminator,
     parse_terminator,
     path_validator,
     validate_account,
     validate_hosts,
     validate_terminator,
+    validate_unix,
 )
 from ._options.types import Choice, Flag, Integer, OptionType, Seconds, Size, Text, Workers, format_size
 from .errors import ConfigError
@@ -62,9 +62,9 @@ class ServerConfig:
     port: int = _option(8007, Integer(0, 65535), "Listening", "TCP port; 0 takes a free one.")
     unix: str | None = _option(
         None,
-        Text("PATH", path_validator(LONGEST_UNIX_PATH), optional=True),
+        Text("PATH", validate_unix, optional=True),
         "Listening",
-        "Listen on a UNIX stream socket at this path, instead of TCP.",
+        "Listen on a UNIX stream socket at this path, instead of TCP; @name is an abstract one (Linux).",
     )
     backlog: int = _option(
         4096, Integer(1, 65535), "Listening", "Connections that may wait to be accepted, on each socket."

@@ -235,11 +235,12 @@ class EchoServer:
 
     @property
     def address(self) -> Any:
-        """(host, port) of the first listener, or the path of the UNIX socket."""
+        """(host, port) of the first listener, or the path of the UNIX socket. What `socket.connect` takes."""
         if not self._names:
             raise RuntimeError("the server has not been started")
         if self._addresses[0].startswith("unix:"):
-            return self._addresses[0].removeprefix("unix:")
+            path = self._addresses[0].removeprefix("unix:")
+            return path.replace("@", "\0", 1) if path.startswith("@") else path
         return self._names[0][:2]
 
     @property

@@ -23,7 +23,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from .._options.text import LONGEST_UNIX_PATH
+from .._options.text import LONGEST_UNIX_PATH, is_abstract
 from ..errors import AddressError, AddressInUseError, FastechoError, PermissionDeniedError
 from .unix import TEMPORARY_SUFFIX, bind_path, give_path, remove_path
 
@@ -274,7 +274,22 @@ def set_connection_options(sock: socket.socket) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
 
 
+def _bind_abstract(name: str, backlog: int, copies: int) -> Listeners:
+    """No file and no mode: every process of the network namespace may connect."""
+    sock = socket.socket(socket.AF_UNIX, _STREAM)
+    try:
+        sock.setblocking(False)
+        sock.bind(b"\0" + os.fsencode(name[1:]))
+        sock.listen(backlog)
+    except OSError as exc:
+        sock.close()
+        raise _error(f"unix:{name}", exc) from None
+    return Listeners([[sock] for _ in range(copies)], (f"unix:{name}",))
+
+
 def _bind_unix(path: str, backlog: int, copies: int) -> Listeners:
+    if is_abstract(path):
+        return _bind_abstract(path, backlog, copies)
     path = os.path.abspath(path)
     address = f"unix:{path}"
     try:
@@ -348,6 +363,8 @@ def socket_address(sock: socket.socket) -> str:
     """The local address of `sock` as text, in the form of `Listeners.addresses`."""
     name = sock.getsockname()
     if sock.family == socket.AF_UNIX:
+        if name[:1] in (b"\0", "\0"):
+            return "unix:@" + os.fsdecode(name[1:])
         return "unix:" + _SUFFIX.sub("", os.fsdecode(name))
     return _tcp_text(_with_scope(name[0], name), name[1])
 

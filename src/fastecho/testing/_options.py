@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from .._options.text import is_abstract
 from ..config import ServerConfig, check_transport, options
 from ..errors import ConfigError
 from ._reply import Reply, check_reply
@@ -94,6 +95,8 @@ def check(
         if family in ("tcp6", "dual"):
             given.setdefault("host", _FAMILIES[family])
         config = ServerConfig(**{**_DEFAULTS, **given})
+    if config.unix is not None and is_abstract(config.unix):
+        raise ConfigError("unix", config.unix, "must be a path here: an abstract name cannot be reserved")
     if isinstance(faults, str) or not isinstance(faults, Iterable):
         faults = (faults,)
     if faults:

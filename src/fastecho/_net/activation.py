@@ -60,7 +60,9 @@ def inherited_listeners(config: ServerConfig, environ: MutableMapping[str, str])
     descriptors = range(_FIRST, _FIRST + int(count))
     sockets = [_adopt(each, named[each - _FIRST] if each - _FIRST < len(named) else "") for each in descriptors]
     unix = any(sock.family == socket.AF_UNIX for sock in sockets)
-    check_transport(config.fault, tls=config.tls_cert is not None, unix=unix)
+    check_transport(
+        config.fault, tls=config.tls_cert is not None, unix=unix, proxy_protocol=config.proxy_protocol
+    )  # fmt: skip
     rows = [list(sockets) for _ in range(config.workers)]
     return Listeners(rows, tuple(map(socket_address, sockets)), inherited=True)
 

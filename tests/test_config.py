@@ -15,8 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fastecho._options.cpus import usable_cpus
 from fastecho._options.text import LONGEST_UNIX_PATH, format_terminator, parse_terminator
-from fastecho._options.types import format_seconds, format_size, usable_cpus
+from fastecho._options.types import format_seconds, format_size
 from fastecho.config import GROUPS, Option, ServerConfig, options
 from fastecho.errors import ConfigError, FastechoError
 from fastecho.faults import Fault

@@ -61,7 +61,7 @@ cdef class SessionRegistry:
     cdef public double draining_since   # time of the SweepTimer when draining began; 0: not draining
     cdef readonly bint tls
     cdef readonly bint pinned
-    cdef readonly bint over_unix
+    cdef public bint over_unix      # whether a connection may be one over a UNIX socket
     cdef public bint closed         # new connections are refused
     # the sessions, linked through themselves
     cdef void* first

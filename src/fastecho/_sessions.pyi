@@ -97,9 +97,9 @@ class SessionRegistry:
     def tls(self) -> bool: ...
     @property
     def pinned(self) -> bool: ...
-    @property
-    def over_unix(self) -> bool: ...
 
+    over_unix: bool
+    """Whether a connection may be one over a UNIX socket. It follows from the configuration unless set."""
     limit: int
     """The most connections, those in a handshake included; 0 is no limit."""
     interval: float

@@ -10,13 +10,14 @@ from functools import cache
 from typing import Any, Final, Literal
 
 from ._options.text import (
-    LONGEST_UNIX_PATH,
     format_terminator,
     parse_terminator,
     path_validator,
+    validate_account,
     validate_host_port,
     validate_hosts,
     validate_terminator,
+    validate_unix,
 )
 from ._options.types import Choice, Flag, Integer, IntegerOrAuto, OptionType, Seconds, Size, Text, Workers, format_size
 from .errors import ConfigError
@@ -28,7 +29,7 @@ VARIABLE_PREFIX: Final = "FASTECHO"
 """Of the environment variables: `FASTECHO_PORT`."""
 # The order in which help shows them.
 GROUPS: Final = (
-    "Listening", "Echo", "Workers", "Limits and time-outs", "Buffers", "TLS", "Faults", "Logging", "Metrics",
+    "Listening", "Echo", "Workers", "Process", "Limits and time-outs", "Buffers", "TLS", "Faults", "Logging", "Metrics",
 )  # fmt: skip
 
 _DAY: Final = 86400.0
@@ -66,9 +67,9 @@ class ServerConfig:
     )
     unix: str | None = _option(
         None,
-        Text("PATH", path_validator(LONGEST_UNIX_PATH), optional=True),
+        Text("PATH", validate_unix, optional=True),
         "Listening",
-        "Listen on a UNIX stream socket at this path, instead of TCP.",
+        "Listen on a UNIX stream socket at this path, instead of TCP; @name is an abstract one (Linux).",
     )
     backlog: int = _option(
         4096, Integer(1, 65535), "Listening", "Connections that may wait to be accepted, on each socket."
@@ -105,6 +106,24 @@ class ServerConfig:
         "Where the terminator counts: at the end of what was read so far, or anywhere in the stream.",
     )
     workers: int = _option(1, Workers(1, 512), "Workers", "Processes that serve; auto is one for each usable CPU.")
+    user: str | None = _option(
+        None,
+        Text("USER", validate_account, optional=True),
+        "Process",
+        "After binding, become this user for good; its name or number. Needs root.",
+    )
+    group: str | None = _option(
+        None,
+        Text("GROUP", validate_account, optional=True),
+        "Process",
+        "With --user: its group, rather than the one of the system's user database.",
+    )
+    pid_file: str | None = _option(
+        None,
+        _FILE,
+        "Process",
+        "Write the process id of the supervisor to this file, and remove the file at the end.",
+    )
     max_connections: int | None = _option(
         None,
         Integer(1, 1_000_000, none="auto"),
@@ -222,6 +241,8 @@ class ServerConfig:
                 raise ConfigError(name, getattr(self, name), "needs a certificate beside it: tls_cert")
         if self.udp and self.unix is not None:
             raise ConfigError("unix", self.unix, "must not be given beside udp, which needs an address")
+        if self.group is not None and self.user is None:
+            raise ConfigError("group", self.group, "needs a user beside it: user")
         if self.exit_fd is not None and self.exit_fd == self.ready_fd:
             raise ConfigError("exit_fd", self.exit_fd, "must not be ready_fd, which is closed when the server is ready")
         check_transport(

@@ -61,8 +61,8 @@ class EchoServer:
         counters: where to count; private memory by default.
         on_connection: sees each accepted socket first; see `ConnectionHandler`. By default each connection gets an echo
             session, and those that `config.fault` selects get a session with that fault.
-        options: those of `ServerConfig`, as keywords. `workers`, `stats`, `metrics`, `shutdown_delay`, `ready_fd`,
-            `exit_fd` and `log_*` mean nothing here.
+        options: those of `ServerConfig`, as keywords. `workers`, `user`, `group`, `pid_file`, `stats`, `metrics`,
+            `shutdown_delay`, `ready_fd`, `exit_fd` and `log_*` mean nothing here.
 
     Raises:
         ConfigError: an option is wrong.
@@ -149,6 +149,7 @@ class EchoServer:
             counters=self._counters,
             limit=self._limit,
         )
+        sessions.over_unix = any(sock.family == socket.AF_UNIX for sock in self._sockets)
         sessions.on_capacity = self._on_capacity
         sessions.source_of = source_of if self.config.max_per_source is not None else None
         if udp := [sock for sock in self._sockets if sock.type == socket.SOCK_DGRAM]:
@@ -240,11 +241,12 @@ class EchoServer:
 
     @property
     def address(self) -> Any:
-        """(host, port) of the first listener, or the path of the UNIX socket."""
+        """(host, port) of the first listener, or the path of the UNIX socket. What `socket.connect` takes."""
         if not self._names:
             raise RuntimeError("the server has not been started")
         if self._addresses[0].startswith("unix:"):
-            return self._addresses[0].removeprefix("unix:")
+            path = self._addresses[0].removeprefix("unix:")
+            return path.replace("@", "\0", 1) if path.startswith("@") else path
         return self._names[0][:2]
 
     @property

@@ -119,6 +119,30 @@ def test_ping_has_an_exit_code_for_each_failure(fastecho, session, code, said):
     assert said in out
 
 
+@pytest.mark.parametrize(
+    ("session", "code", "said"),
+    [(echo, 0, ""), (corrupting(10), 1, "wrong: after "), (silent_after(64), 0, ""),
+     (silent_after(0), 1, "no answer in time"), (closing(30), 1, "closed by the server after ")],
+    ids=["right", "wrong", "right at first", "silent", "short"],
+)  # fmt: skip
+def test_a_health_check_is_one_echo_and_ends_with_0_or_1(fastecho, session, code, said):
+    with serving(session) as target:
+        found, out, err = fastecho("ping", "--once", target, "-W", "200ms")
+    assert (found, err) == (code, "")
+    assert said in out
+    assert out.count("\n") == code
+
+
+def test_a_health_check_without_a_server_is_1(fastecho):
+    code, out, err = fastecho("ping", "--once", "127.0.0.1:1")
+    assert (code, out, err) == (1, "cannot connect to tcp://127.0.0.1:1: Connection refused\n", "")
+
+
+def test_a_health_check_sends_one_message_only(fastecho):
+    code, _, err = fastecho("ping", "--once", "--count", "3", "127.0.0.1:1")
+    assert (code, err) == (2, "fastecho: --count 3: must not be given with --once, which sends one message\n")
+
+
 def test_a_ping_without_a_reply_has_no_round_trip_times(fastecho):
     with serving(silent_after(0)) as target:
         code, out, _ = fastecho("ping", target, "-c", "1", "-W", "100ms")

@@ -63,6 +63,8 @@ VALUES: list[tuple[str, str, str]] = [
     ("match", "head", "must be tail or anywhere"),
     ("workers", "0", "must be between 1 and 512"),
     ("workers", "many", "must be a whole number between 1 and 512, or auto"),
+    ("user", "a b", "must be a name or a number"),
+    ("group", "www-data", "needs a user beside it"),
     ("busy_poll", "0", "must be between 1 and 1000000, auto or off"),
     ("busy_poll", "always", "must be a whole number between 1 and 1000000, auto or off"),
     ("max_connections", "0", "must be between 1 and 1000000, or auto"),
@@ -231,7 +233,7 @@ def test_a_bad_file_is_one_line_that_names_it(
 
 
 def test_every_option_has_a_bad_value_from_every_source() -> None:
-    always_good = {"pin_buffers", "proxy_protocol", "udp", "tls_cert"}
+    always_good = {"pin_buffers", "pid_file", "proxy_protocol", "udp", "tls_cert"}
     assert {name for name, _, _ in VALUES} | always_good == {option.name for option in options()}
 
 

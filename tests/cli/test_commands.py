@@ -37,6 +37,9 @@ SAMPLES: dict[str, tuple[str, str | None, Any]] = {
     "terminator": (r"\r\n", None, b"\r\n"),
     "match": ("anywhere", None, "anywhere"),
     "workers": ("4", "4", 4),
+    "user": ("nobody", None, "nobody"),
+    "group": ("www-data", None, "www-data"),
+    "pid_file": ("fastecho.pid", None, "fastecho.pid"),
     "busy_poll": ("50", "50", 50),
     "max_connections": ("1000", "1000", 1000),
     "idle_timeout": ("500ms", "0.5", 0.5),
@@ -65,7 +68,8 @@ SAMPLES: dict[str, tuple[str, str | None, Any]] = {
     "stats": ("10s", "10", 10),
     "metrics": ("[::1]:9100", None, "[::1]:9100"),
 }
-NEEDS_CERTIFICATE = ("tls_key", "tls_client_ca")
+# name: the option that it needs beside it
+NEEDS = {"tls_key": "tls_cert", "tls_client_ca": "tls_cert", "group": "user"}
 
 
 @pytest.fixture
@@ -174,16 +178,16 @@ def test_every_source_makes_the_same_configuration(
     command: Command, toml: Callable[[str], str], option: Option
 ) -> None:
     text, native, value = SAMPLES[option.name]
-    with_cert = option.name in NEEDS_CERTIFICATE
-    options: dict[str, Any] = {option.name: value, **({"tls_cert": "c"} if with_cert else {})}
+    needed = NEEDS.get(option.name)
+    options: dict[str, Any] = {option.name: value, **({needed: "c"} if needed else {})}
     expected = ServerConfig(**options)
     assert expected != ServerConfig()
-    cert = ["--tls-cert", "c"] if with_cert else []
-    assert command(*arguments(option, text), *cert).config == expected
-    assert command(*cert, environ={option.variable: text}).config == expected
-    assert command(*cert, "--config", toml(f"{option.name} = '{text}'")).config == expected
+    beside = [f"--{needed.replace('_', '-')}", "c"] if needed else []
+    assert command(*arguments(option, text), *beside).config == expected
+    assert command(*beside, environ={option.variable: text}).config == expected
+    assert command(*beside, "--config", toml(f"{option.name} = '{text}'")).config == expected
     if native is not None:
-        assert command(*cert, "--config", toml(f"{option.name} = {native}")).config == expected
+        assert command(*beside, "--config", toml(f"{option.name} = {native}")).config == expected
 
 
 def test_precedence_is_command_line_environment_file_default(command: Command, toml: Callable[[str], str]) -> None:

@@ -266,10 +266,58 @@ def test_the_backlog_asked_for_is_the_backlog(bound: Any) -> None:
 
 def test_the_sockets_of_other_copies_are_closed(bound: Any) -> None:
     listeners = bound(3, host="127.0.0.1,127.0.0.2")
-    kept = listeners.close_other_copies(1)
-    assert len(kept) == 2
+    listeners.close_other_copies(listeners.sockets[1])
     for copy, row in enumerate(listeners.sockets):
         assert all((sock.fileno() == -1) == (copy != 1) for sock in row)
+
+
+def accepted(sock: socket.socket) -> int:
+    """How many connections wait in the queue of a listener; they are closed."""
+    count = 0
+    while True:
+        try:
+            sock.accept()[0].close()
+        except BlockingIOError:
+            return count
+        count += 1
+
+
+@linux
+def test_new_connections_go_to_the_preferred_copies_only(bound: Any) -> None:
+    listeners = bound(3)
+    for preferred in (2, 1, 3):
+        listeners.prefer(preferred)
+        for _ in range(200):
+            socket.create_connection(("127.0.0.1", port_of(listeners))).close()
+        counts = [accepted(sock) for [sock] in listeners.sockets]
+        assert sum(counts) == 200
+        assert [count > 0 for count in counts] == [number < preferred for number in range(3)]
+
+
+@linux
+def test_a_copy_that_is_added_gets_connections_and_its_end_takes_none_along(bound: Any) -> None:
+    listeners = bound(1, host="127.0.0.1,127.0.0.2")
+    row = listeners.add_copy(4096)
+    assert not listeners.shares(row)
+    assert len(listeners.sockets) == 2
+    for _ in range(200):
+        socket.create_connection(("127.0.0.1", port_of(listeners))).close()
+    assert accepted(row[0]) > 0
+    listeners.prefer(1)
+    listeners.remove_copy(row)
+    assert [sock.fileno() for sock in row] == [-1, -1]
+    with socket.create_connection(("127.0.0.1", port_of(listeners))):
+        pass
+    assert accepted(listeners.sockets[0][0]) > 1
+
+
+def test_a_copy_of_a_unix_socket_is_shared_and_stays_open(bound: Any, tmp_path: Path) -> None:
+    listeners = bound(1, unix=str(tmp_path / "echo.sock"))
+    row = listeners.add_copy(4096)
+    assert listeners.shares(row)
+    assert row == listeners.sockets[0]
+    listeners.remove_copy(row)
+    assert row[0].fileno() >= 0
 
 
 def test_dropped_syns_let_handshakes_under_way_finish(bound: Any) -> None:
@@ -345,7 +393,8 @@ def test_a_unix_socket_is_ours_alone_and_goes_when_we_go(bound: Any, tmp_path: P
 
 def test_the_shared_unix_socket_stays_open_with_the_copies_closed(bound: Any, tmp_path: Path) -> None:
     listeners = bound(3, unix=str(tmp_path / "echo.sock"))
-    [sock] = listeners.close_other_copies(1)
+    [sock] = listeners.sockets[1]
+    listeners.close_other_copies([sock])
     assert sock.fileno() >= 0
 
 

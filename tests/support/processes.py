@@ -151,7 +151,7 @@ def _read_lines(descriptor: int) -> list[str]:
 def to_address(text: str) -> Address:
     """What connects to `tcp://127.0.0.1:8007`, `tcp://[::1]:8007` or `unix:/path`."""
     if text.startswith("unix:"):
-        return text.removeprefix("unix:")
+        return re.sub("^@", "\0", text.removeprefix("unix:"))
     host, _, port = text.removeprefix("tcp://").rpartition(":")
     return host.strip("[]"), int(port)
 

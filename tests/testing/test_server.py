@@ -438,6 +438,8 @@ GIVEN = {
 }
 PROCESS = {
     "workers": 2,
+    "user": "nobody",
+    "pid_file": "/nowhere/fastecho.pid",
     "ready_fd": 5,
     "exit_fd": 6,
     "stats": 1.0,
@@ -449,7 +451,7 @@ PROCESS = {
     "udp": True,
     "udp_rate": 50,
 }
-ELSEWHERE = {"unix", "proxy_protocol", "tls_cert", "tls_key", "tls_client_ca"}
+ELSEWHERE = {"unix", "group", "proxy_protocol", "tls_cert", "tls_key", "tls_client_ca"}
 
 
 def test_every_option_is_thought_of_here():

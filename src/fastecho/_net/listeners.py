@@ -9,7 +9,8 @@ restart fails while TIME_WAIT lasts).
 UDP. Its sockets are bound after those of TCP, to the same port, so TCP has already refused a second instance. The first
 one gets `SO_REUSEPORT` after its bind: a port that another program has is an error, even if that program would share.
 
-UNIX sockets know no `SO_REUSEPORT`: all workers share one (see unix.py).
+UNIX sockets know no `SO_REUSEPORT`: all workers share one (see unix.py). They also share the sockets that a service
+manager has passed (see activation.py).
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from .._options.text import LONGEST_UNIX_PATH
+from .._options.text import LONGEST_UNIX_PATH, is_abstract
 from ..errors import AddressError, AddressInUseError, FastechoError, PermissionDeniedError
-from .unix import TEMPORARY_SUFFIX, bind_path, remove_path
+from .unix import TEMPORARY_SUFFIX, bind_path, give_path, remove_path
 
 if TYPE_CHECKING:
     from ..config import ServerConfig
@@ -37,6 +38,7 @@ __all__ = [
     "Listeners",
     "bind",
     "drop_syns",
+    "set_connection_options",
     "socket_address",
 ]
 
@@ -47,6 +49,9 @@ _PORT_ATTEMPTS = 64
 _SUFFIX = re.compile(TEMPORARY_SUFFIX)
 _MISSING_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 _SO_ATTACH_FILTER = 26
+_SO_ATTACH_REUSEPORT_CBPF = 51
+_SO_DETACH_REUSEPORT_BPF = 68
+_RANDOM = (0x20, 0, 0, 0xFFFFF000 + 56)  # loads SKF_AD_RANDOM
 
 
 class Listeners:
@@ -56,11 +61,16 @@ class Listeners:
     several sockets of one address (UNIX sockets; TCP and UDP anywhere but on Linux), all copies hold the same socket
     object. `addresses` are texts like `tcp://127.0.0.1:8007`, `udp://[::1]:8007` and `unix:/run/echo.sock`, in their
     order.
+
+    Sockets that are `inherited` go on listening for another process after this one has ended.
     """
 
-    def __init__(self, sockets: list[list[socket.socket]], addresses: tuple[str, ...]) -> None:
+    def __init__(
+        self, sockets: list[list[socket.socket]], addresses: tuple[str, ...], *, inherited: bool = False
+    ) -> None:
         self.sockets = sockets
         self.addresses = addresses
+        self.inherited = inherited
         self._path: str | None = None
         self._inode = (0, 0)
         self._owner = os.getpid()
@@ -70,13 +80,67 @@ class Listeners:
         for sock in _flat(self.sockets):
             sock.close()
 
-    def close_other_copies(self, copy: int) -> list[socket.socket]:
-        """Close the sockets that belong to other copies only, in this process; return those of `copy`."""
-        own = self.sockets[copy]
+    def close_other_copies(self, own: Sequence[socket.socket]) -> None:
+        """Close the sockets that are not in `own`, in this process."""
         for sock in _flat(self.sockets):
             if sock not in own:
                 sock.close()
-        return own
+
+    def give_to(self, uid: int, gid: int) -> None:
+        """Make the user and the group the owners of the path of a UNIX socket, so that its clients can connect.
+
+        Raises `PermissionDeniedError`.
+        """
+        if self._path is not None:
+            try:
+                give_path(self._path, self._inode, uid, gid)
+            except OSError as exc:
+                why = f"cannot be given to the user {uid}: {exc.strerror}"
+                raise PermissionDeniedError(f"unix:{self._path}: {why}") from None
+
+    def drop_syns(self) -> None:
+        """Let no new handshake begin. A filter on an inherited socket would outlive this process: it gets none."""
+        if not self.inherited:
+            for sock in _flat(self.sockets):
+                drop_syns(sock)
+
+    def prefer(self, copies: int) -> None:
+        """Begin new handshakes on the sockets of the first `copies` copies only; those under way go on.
+
+        With all copies, the kernel chooses as before. A copy that was added is the last one.
+        """
+        for column in zip(*self.sockets, strict=True):
+            distinct = len(dict.fromkeys(column[:copies]))
+            if copies == len(self.sockets):
+                with contextlib.suppress(OSError):
+                    column[0].setsockopt(socket.SOL_SOCKET, _SO_DETACH_REUSEPORT_BPF, 0)
+            elif distinct < len(dict.fromkeys(column)):
+                # Socket number N of the group, in the order in which they began to listen: a random number modulo
+                # `distinct`.
+                _attach(column[0], _SO_ATTACH_REUSEPORT_CBPF, (_RANDOM, (0x94, 0, 0, distinct), (0x16, 0, 0, 0)))
+
+    def add_copy(self, backlog: int) -> list[socket.socket]:
+        """The sockets of one more copy: new ones, or those of another copy where the system gives no more.
+
+        It gives none after the user of the process has changed: all sockets of an address must be one user's.
+        """
+        row = self.sockets[len(self.sockets) // 2]  # not always the same one
+        if _LINUX and not self.inherited and self._path is None and row[0].family != socket.AF_UNIX:
+            with contextlib.suppress(OSError):
+                row = _bind_more(self.sockets[0], backlog)
+        self.sockets.append(row := list(row))
+        return row
+
+    def shares(self, row: Sequence[socket.socket]) -> bool:
+        """Whether another copy has the sockets of the copy `row` too."""
+        return any(sock in other for other in self.sockets if other is not row for sock in row)
+
+    def remove_copy(self, row: list[socket.socket]) -> None:
+        """Forget a copy, and close its sockets in this process, unless another copy shares them."""
+        self.sockets = [other for other in self.sockets if other is not row]
+        for sock in row:
+            if not any(sock in other for other in self.sockets):
+                sock.close()
 
     def unlink(self) -> None:
         """Remove the path of a UNIX socket, if it still is the socket bound here, by this process."""
@@ -147,7 +211,7 @@ def _bind_tcp(config: ServerConfig, wanted: Sequence[tuple[int, str, bool]], cop
     except BaseException:
         _close_all(opened)
         raise
-    rows = [list(row) for row in zip(*columns, strict=True)]
+    rows = [list(row) for row in zip(*columns, strict=True)]  # one list for each copy: `remove_copy` compares them
     return Listeners(rows, tuple(bound))
 
 
@@ -201,7 +265,7 @@ def _with_scope(host: str, sockaddr: Sequence[object]) -> str:
 
 
 def _set_options(sock: socket.socket, family: int) -> None:
-    """Options of a socket. Those of a TCP listener are inherited by what it accepts, which saves system calls."""
+    """Options of a socket that is not bound yet."""
     if _STREAM == socket.SOCK_STREAM:
         sock.setblocking(False)
     if family == socket.AF_INET6:
@@ -209,13 +273,33 @@ def _set_options(sock: socket.socket, family: int) -> None:
     if sock.type == socket.SOCK_DGRAM:
         return
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    set_connection_options(sock)
+
+
+def set_connection_options(sock: socket.socket) -> None:
+    """Options of a TCP listener that accepted sockets inherit, which saves system calls on each accept."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     # An urgent byte (MSG_OOB) stays in the stream, where the echo expects it.
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
 
 
+def _bind_abstract(name: str, backlog: int, copies: int) -> Listeners:
+    """No file and no mode: every process of the network namespace may connect."""
+    sock = socket.socket(socket.AF_UNIX, _STREAM)
+    try:
+        sock.setblocking(False)
+        sock.bind(b"\0" + os.fsencode(name[1:]))
+        sock.listen(backlog)
+    except OSError as exc:
+        sock.close()
+        raise _error(f"unix:{name}", exc) from None
+    return Listeners([[sock] for _ in range(copies)], (f"unix:{name}",))
+
+
 def _bind_unix(path: str, backlog: int, copies: int) -> Listeners:
+    if is_abstract(path):
+        return _bind_abstract(path, backlog, copies)
     path = os.path.abspath(path)
     address = f"unix:{path}"
     try:
@@ -227,6 +311,26 @@ def _bind_unix(path: str, backlog: int, copies: int) -> Listeners:
     listeners = Listeners([[sock] for _ in range(copies)], (address,))
     listeners._path, listeners._inode = path, inode
     return listeners
+
+
+def _bind_more(row: Sequence[socket.socket], backlog: int) -> list[socket.socket]:
+    """Another socket for each address of `row`. Raises `OSError`."""
+    added: list[socket.socket] = []
+    before = [sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT) for sock in row]
+    try:
+        for first in row:
+            first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            added.append(sock := socket.socket(first.family, _STREAM))
+            _set_options(sock, first.family)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            sock.bind(first.getsockname())
+            sock.listen(backlog)
+    except OSError:
+        for first, value in zip(row, before, strict=True):
+            first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, value)
+        _close_all(added)
+        raise
+    return added
 
 
 def _flat(sockets: Sequence[Sequence[socket.socket]]) -> list[socket.socket]:
@@ -256,7 +360,8 @@ def _error(address: str, exc: OSError) -> FastechoError:
         return AddressInUseError(f"{address}: exists and is not a socket; remove it or choose another path")
     if exc.errno in (errno.EACCES, errno.EPERM):
         privileged = not address.startswith("unix:") and 0 < int(address.rpartition(":")[2]) < 1024
-        hint = "; ports below 1024 need CAP_NET_BIND_SERVICE" if privileged else ""
+        needs = "; ports below 1024 need CAP_NET_BIND_SERVICE (AmbientCapabilities= of systemd), or root and --user"
+        hint = needs if privileged else ""
         return PermissionDeniedError(f"{address}: permission denied{hint}")
     if exc.errno == errno.EADDRNOTAVAIL:
         return AddressError(f"{address}: not an address of this machine")
@@ -269,6 +374,8 @@ def socket_address(sock: socket.socket) -> str:
     """The local address of `sock` as text, in the form of `Listeners.addresses`."""
     name = sock.getsockname()
     if sock.family == socket.AF_UNIX:
+        if name[:1] in (b"\0", "\0"):
+            return "unix:@" + os.fsdecode(name[1:])
         return "unix:" + _SUFFIX.sub("", os.fsdecode(name))
     kind = _DATAGRAM if sock.type == socket.SOCK_DGRAM else _STREAM
     return _text(kind, _with_scope(name[0], name), name[1])
@@ -283,19 +390,16 @@ def drop_syns(sock: socket.socket) -> bool:
     if not _LINUX or sock.family == socket.AF_UNIX or sock.type != socket.SOCK_STREAM:
         return False
     # Offset 13 of the TCP header holds the flags: drop what has SYN (0x02) without ACK (0x10).
-    program = b"".join(
-        struct.pack("=HBBI", *instruction)
-        for instruction in (
-            (0x30, 0, 0, 13),
-            (0x54, 0, 0, 0x12),
-            (0x15, 0, 1, 0x02),
-            (0x06, 0, 0, 0),
-            (0x06, 0, 0, 0xFFFFFFFF),
-        )
-    )
-    memory = ctypes.create_string_buffer(program, len(program))
+    program = ((0x30, 0, 0, 13), (0x54, 0, 0, 0x12), (0x15, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF))
+    return _attach(sock, _SO_ATTACH_FILTER, program)
+
+
+def _attach(sock: socket.socket, option: int, program: Sequence[tuple[int, int, int, int]]) -> bool:
+    """Attach a program of classic BPF; False where the system refuses."""
+    code = b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
+    memory = ctypes.create_string_buffer(code, len(code))
     try:
-        sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", 5, ctypes.addressof(memory)))
+        sock.setsockopt(socket.SOL_SOCKET, option, struct.pack("HP", len(program), ctypes.addressof(memory)))
     except OSError:
         return False
     return True

@@ -57,6 +57,23 @@ def remove_path(path: str, inode: tuple[int, int]) -> None:
             posix.unlink(path)
 
 
+def give_path(path: str, inode: tuple[int, int], uid: int, gid: int) -> None:
+    """Make the user and the group the owners of the socket `inode` at `path`, and of no file that took its place.
+
+    Raises `OSError`.
+    """
+    if not hasattr(posix, "O_PATH"):
+        posix.chown(path, uid, gid, follow_symlinks=False)
+        return
+    descriptor = posix.open(path, posix.O_PATH | posix.O_NOFOLLOW | posix.O_CLOEXEC)
+    try:
+        status = posix.fstat(descriptor)
+        if (status.st_dev, status.st_ino) == inode:
+            posix.chown(f"/proc/self/fd/{descriptor}", uid, gid)
+    finally:
+        posix.close(descriptor)
+
+
 def _refuse_occupied(path: str) -> None:
     """Raise unless `path` is free or holds a socket on which no process listens."""
     try:

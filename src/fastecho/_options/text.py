@@ -39,6 +39,29 @@ def path_validator(longest: int | None = None) -> Callable[[Any], str]:
     return validate
 
 
+def is_abstract(path: str) -> bool:
+    """Whether `path` names an abstract UNIX socket of Linux: `@name`. The file of that name is `./@name`."""
+    return path.startswith("@")
+
+
+def validate_unix(value: Any) -> str:
+    """The path of a UNIX socket, or `@` and the name of an abstract one."""
+    path = path_validator(LONGEST_UNIX_PATH)(value)
+    if is_abstract(path):
+        if not sys.platform.startswith("linux"):
+            raise ValueError("must be a path: only Linux has abstract sockets (./@name is a file)")
+        if path == "@":
+            raise ValueError("must be a path, or @ and a name")
+    return path
+
+
+def validate_account(value: Any) -> str:
+    """The name or the number of a user or a group; whether it exists is another question."""
+    if not isinstance(value, str) or not value or not value.isprintable() or " " in value or ":" in value:
+        raise ValueError("must be a name or a number")
+    return value
+
+
 def validate_hosts(value: Any) -> str:
     """Addresses and names, separated by commas; `*` alone is every interface, IPv4 and IPv6."""
     if not isinstance(value, str):

@@ -1,7 +1,7 @@
 """The types of options: how each parses text, validates a Python value and formats it.
 
 A type raises a plain `ValueError` that says what is accepted ("must be ..."). The caller adds which option it was, and
-where the value came from. Nothing of fastecho is imported here.
+where the value came from.
 
 Text forms, the same on the command line, in the environment and in strings of a configuration file:
 
@@ -11,11 +11,11 @@ Text forms, the same on the command line, in the environment and in strings of a
 - those of addresses, paths and terminators are in `text.py`.
 """
 
-import os
 import re
-import sys
 from collections.abc import Callable
 from typing import Any, Final
+
+from .cpus import usable_cpus
 
 _SIZE_UNITS: Final = {
     "": 1, "b": 1, "k": 1 << 10, "kib": 1 << 10, "m": 1 << 20, "mib": 1 << 20, "g": 1 << 30, "gib": 1 << 30,
@@ -26,13 +26,6 @@ _SIZE: Final = re.compile(r"([+-]?[0-9]+)\s*([a-z]*)", re.IGNORECASE)
 _TIME: Final = re.compile(r"([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+))\s*([a-z]*)", re.IGNORECASE)
 # Any number of more digits is out of every range; int() itself refuses to read more than 4300.
 _MOST_DIGITS: Final = 20
-
-
-def usable_cpus() -> int:
-    """The number of CPUs that this process may run on."""
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def format_size(size: int) -> str:

@@ -45,6 +45,12 @@ def ready_line(config: ServerConfig, addresses: Sequence[str], pid: int, metrics
     return f"fastecho {__version__} listening on {', '.join(addresses)} ({', '.join(facts)}{_faults(config)})"
 
 
+def status_line(serving: int, workers: int, connections: int) -> str:
+    """`4 workers, 12 connections`, or `3 of 4 workers, 1 connection`: for the service manager."""
+    some = f"{workers}" if serving == workers else f"{serving} of {workers}"
+    return f"{some} worker{'s' * (workers != 1)}, {connections} connection{'s' * (connections != 1)}"
+
+
 def _faults(config: ServerConfig) -> str:
     if not config.fault:
         return ""

@@ -12,9 +12,13 @@ import socket
 READY = b"ready"
 LEAVING = b"leaving"
 """The worker alone got a SIGTERM: it serves on until its successor is ready."""
+DRAINED = b"drained"
+"""After REMOVE: every client in the queues has been accepted, and the sockets are closed here."""
 
 # From the supervisor.
 RETIRE = b"retire"
+REMOVE = b"remove"
+"""The slot goes: no other process accepts on its sockets."""
 STOP = b"stop"
 
 _FAILED = b"failed:"

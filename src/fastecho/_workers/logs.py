@@ -9,6 +9,7 @@ the command and its workers.
 import contextlib
 import json
 import logging
+import signal
 import sys
 import threading
 import time
@@ -61,6 +62,18 @@ class JSONFormatter(logging.Formatter):
 
 class _Handler(logging.StreamHandler):  # type: ignore[type-arg]  # not generic at run time before Python 3.11
     """Ours, so that a second `setup_logging` finds and replaces it and no other."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """A background job that writes to a terminal with `stty tostop` gets SIGTTOU, and the write fails until it is
+        ignored or blocked: with a handler, the two would go on for ever (hazard 42)."""
+        if signal.getsignal(signal.SIGTTOU) in (signal.SIG_DFL, signal.SIG_IGN):
+            super().emit(record)
+            return
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTTOU,))
+        try:
+            super().emit(record)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def handleError(self, record: logging.LogRecord) -> None:
         """A full or closed standard error is no reason to stop serving, and leaves no place to report it."""

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 KILL_PATIENCE = 0.15
 _COUNTERS = 4
 """Sets of counters per worker: during a rolling restart a slot has two processes, and old ones take time to drain."""
+_ADDED = 64
+"""Workers that may be added to those of the start."""
 
 
 class WorkerProcesses:
@@ -37,6 +39,7 @@ class WorkerProcesses:
 
     `prepare_child` runs in a new child and closes there what is the supervisor's own. `on_message` gets each
     message of a process, `on_end` each process that has ended, with its wait status (None when that was lost).
+    `workers` is how many the service has, at most `most_workers`.
     """
 
     def __init__(
@@ -48,9 +51,11 @@ class WorkerProcesses:
         on_end: Callable[[WorkerProcess, int | None], None],
     ) -> None:
         self.processes: list[WorkerProcess] = []
-        self.shared = SharedCounters(_COUNTERS * config.workers)
+        self.workers = config.workers
+        self.most_workers = config.workers + _ADDED
+        self.shared = SharedCounters(_COUNTERS * self.most_workers)
         self._config = config
-        self._free = list(range(_COUNTERS * config.workers))
+        self._free = list(range(_COUNTERS * self.most_workers))
         self._selector = selector
         self._prepare_child = prepare_child
         self._on_message = on_message
@@ -62,7 +67,7 @@ class WorkerProcesses:
 
         One set of counters per worker is reserved for replacing workers that die.
         """
-        return len(self._free) > self._config.workers
+        return len(self.processes) < (_COUNTERS - 1) * self.workers
 
     def fork(self, slot: WorkerSlot) -> WorkerProcess:
         """Start a worker on the sockets of `slot`. Raises `OSError` when there is no process to be had."""
@@ -110,9 +115,23 @@ class WorkerProcesses:
             process.channel.send(message)
 
     def reap(self) -> None:
-        """Check every process; after SIGCHLD, where there are no pidfds."""
+        """Check every process; after SIGCHLD, where there are no pidfds.
+
+        The process 1 of a container also gets the orphans of all others, and has to reap them.
+        """
         for process in tuple(self.processes):
             self._reap(process)
+        if os.getpid() == 1:
+            self._reap_orphans()
+
+    def _reap_orphans(self) -> None:
+        with contextlib.suppress(ChildProcessError):
+            while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
+                ours = next((each for each in self.processes if each.pid == ended.si_pid), None)
+                if ours is not None:
+                    self._reap(ours)
+                else:
+                    os.waitpid(ended.si_pid, os.WNOHANG)
 
     def kill(self, process: WorkerProcess) -> None:
         process.killed = True

@@ -42,6 +42,10 @@ class CrashLoop:
         self._policy = policy
         self._deaths: deque[float] = deque(maxlen=policy.deaths * workers)
 
+    def resize(self, workers: int) -> None:
+        """The service has so many workers from now on."""
+        self._deaths = deque(self._deaths, maxlen=self._policy.deaths * workers)
+
     def record_death(self, now: float, lived: float) -> None:
         """A worker died at `now`, after it had served for `lived` seconds."""
         if lived >= self._policy.stable_after:

@@ -24,6 +24,11 @@ class RollingRestart:
         self._queue: collections.deque[WorkerSlot] = collections.deque()
         self._starting: WorkerSlot | None = None
 
+    @property
+    def is_active(self) -> bool:
+        """Whether a process is starting, or a slot still waits for one."""
+        return self._starting is not None or bool(self._queue)
+
     def request(self, slots: Iterable[WorkerSlot]) -> None:
         """Queue `slots` for replacement, also those that are being replaced now."""
         self._queue.extend(slot for slot in slots if slot not in self._queue)

@@ -21,7 +21,7 @@ from typing import Any
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
-SUPERVISOR_SIGNALS = (*STOP_SIGNALS, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD)
+SUPERVISOR_SIGNALS = (*STOP_SIGNALS, signal.SIGHUP, signal.SIGUSR1, signal.SIGTTIN, signal.SIGTTOU, signal.SIGCHLD)
 
 UNUSED_SIGNALS = tuple(
     getattr(signal, name)
@@ -112,6 +112,10 @@ def reset_inherited() -> None:
     for number in (signal.SIGTERM, signal.SIGCHLD):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
+    if os.getpid() == 1 and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        # The kernel drops a signal with a default action for the first process of a container: until the command has
+        # its own handlers, it could not be stopped.
+        signal.signal(signal.SIGTERM, _exit_at_once)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
@@ -139,6 +143,10 @@ def reset_in_child() -> None:
     for number in (*SUPERVISOR_SIGNALS, *UNUSED_SIGNALS):
         signal.signal(number, signal.SIG_DFL if number == signal.SIGCHLD else signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SUPERVISOR_SIGNALS)
+
+
+def _exit_at_once(number: int, frame: FrameType | None) -> None:
+    os._exit(128 + number)
 
 
 def _nothing(number: int, frame: FrameType | None) -> None:

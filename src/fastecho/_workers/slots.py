@@ -83,7 +83,7 @@ class WorkerSlot:
     @property
     def is_serving(self) -> bool:
         """Whether a process accepts on this slot's sockets."""
-        return self.current is not None and self.current.ready_at is not None
+        return self.current is not None and self.current.ready_at is not None and not self.current.killed
 
     def delay_after_death(self, lived: float) -> float:
         """Seconds to wait before the restart, after the death of a process that served for `lived` seconds."""

@@ -17,19 +17,24 @@ import time
 from typing import TYPE_CHECKING
 
 from .._metrics.state import Phase
+from .._net.activation import inherited_listeners
 from .._net.limits import describe_shortage, raised_descriptor_limit
-from .._net.listeners import bind, drop_syns
+from .._net.listeners import bind
 from .._options.types import format_seconds
 from ..errors import EX_FAILURE, EX_OK, EX_SIGNAL, CrashLoopError, WorkerStartError
 from . import announce
-from .channel import LEAVING, READY, RETIRE, STOP, parse_failed
+from .channel import DRAINED, LEAVING, READY, RETIRE, STOP, parse_failed
 from .logs import own_logging
 from .metrics import Metrics
+from .pidfile import PidFile
+from .privileges import check_files, drop_privileges, resolve_identity
 from .processes import WorkerProcesses
 from .restarts import CrashLoop, RestartPolicy
 from .rolling import RollingRestart
+from .scaling import Scaling
 from .signals import STOP_SIGNALS, SUPERVISOR_SIGNALS, UNUSED_SIGNALS, SignalPipe
 from .slots import WorkerProcess, WorkerSlot
+from .systemd import ServiceManager
 from .terminal import ControllingTerminal
 
 if TYPE_CHECKING:
@@ -99,6 +104,7 @@ class Supervisor:
         self._stats: announce.TotalsLog | None = None
         self._totals: announce.TotalsLog | None = None
         self._terminal = ControllingTerminal()
+        self._manager = ServiceManager(os.environ)
         self._reload_at: float | None = None
         self._drain_at: float | None = None
         self._watched_since = time.monotonic()
@@ -113,12 +119,25 @@ class Supervisor:
     def _serve(self) -> int:
         if shortage := describe_shortage(self._config.max_connections, self._config.workers):
             _log.warning(shortage)
-        self._listeners = bind(self._config, self._config.workers)
+        identity = resolve_identity(self._config)
+        inherited = inherited_listeners(self._config, os.environ)
+        self._listeners = inherited if inherited is not None else bind(self._config, self._config.workers)
         sockets = self._listeners.sockets
         self._slots = [WorkerSlot(index, each, self._policy) for index, each in enumerate(sockets)]
+        self._scaling = Scaling(
+            self._slots, self._listeners, self._processes, self._policy, self._crash_loop, self._config.backlog,
+            self._retire,
+        )  # fmt: skip
         self._signals = SignalPipe(SUPERVISOR_SIGNALS, UNUSED_SIGNALS)
+        pid_file = PidFile(self._config.pid_file) if self._config.pid_file is not None else None
         self._totals = announce.TotalsLog(None, self._processes.shared.totals(), time.monotonic())
         try:
+            if pid_file is not None:
+                pid_file.write()
+            if identity is not None:
+                self._listeners.give_to(identity.uid, identity.gid)
+                drop_privileges(identity)
+                check_files(self._config, identity)
             self._signals.open()
             self._selector.register(self._signals, selectors.EVENT_READ, self._on_signals)
             if self._config.exit_fd is not None:
@@ -143,11 +162,13 @@ class Supervisor:
             self._metrics.close()
             self._listeners.unlink()
             self._listeners.close()
+            if pid_file is not None:
+                pid_file.remove()
             self._signals.close()
             self._selector.close()
 
     def _prepare_child(self, slot: WorkerSlot) -> None:
-        self._listeners.close_other_copies(slot.index)
+        self._listeners.close_other_copies(slot.sockets)
         self._metrics.close_copies()
         self._close_own_descriptors()
 
@@ -189,7 +210,7 @@ class Supervisor:
         self._metrics.publish(phase, self._slots)
 
     def _next_deadline(self) -> float | None:
-        deadlines = [self._reload_at, self._drain_at, self._metrics.restart_at]
+        deadlines = [self._reload_at, self._drain_at, self._metrics.restart_at, self._manager.due_at]
         deadlines += (slot.restart_at for slot in self._slots)
         if self._stats is not None:
             deadlines.append(self._stats.due_at)
@@ -213,8 +234,9 @@ class Supervisor:
                 self._processes.kill(process)
             elif process.leave_at is not None and process.leave_at <= now:
                 process.leave_at = None
-                if process is process.slot.current and process.slot.successor is None and not self._stopping:
-                    self._rolling.request((process.slot,))
+                slot = process.slot
+                if process is slot.current and slot.successor is None and not (self._stopping or process.retiring):
+                    self._rolling.request((slot,))
         if self._drain_at is not None and self._drain_at <= now:
             self._drain()
         if self._reload_at is not None and self._reload_at <= now:
@@ -225,6 +247,18 @@ class Supervisor:
                 self._restart(slot)
         if self._stats is not None and self._stats.due_at is not None and self._stats.due_at <= now:
             self._stats.log(self._processes.shared.totals(), now)
+        rolling = self._rolling.is_active
+        if self._ready and not rolling and not self._stopping:
+            self._scaling.advance()
+        self._manager.watch(now, serving=self._serving > 0, rolling=rolling, status=self._status)
+
+    @property
+    def _serving(self) -> int:
+        """How many worker slots have a process that serves."""
+        return sum(slot.is_serving for slot in self._slots)
+
+    def _status(self) -> str:
+        return announce.status_line(self._serving, len(self._slots), self._processes.shared.totals()["active"])
 
     def _on_signals(self) -> None:
         for number in self._signals.read():
@@ -235,6 +269,10 @@ class Supervisor:
                 self._stop(signal.Signals(number))
             elif number == signal.SIGHUP:
                 self._reload_at = time.monotonic() + GROUP_DELAY
+            elif number == signal.SIGTTIN:
+                self._scaling.add()
+            elif number == signal.SIGTTOU:
+                self._scaling.remove()
             elif number == signal.SIGUSR1 and self._totals is not None:
                 self._totals.log(self._processes.shared.totals(), time.monotonic())
 
@@ -248,6 +286,7 @@ class Supervisor:
             self._stop(signal.SIGHUP, "the terminal is closed")
         elif self._ready:
             _log.info("SIGHUP: replacing the workers one after another")
+            self._manager.reloading(f"replacing the workers; {self._status()}")
             self._rolling.request(self._slots)
 
     def _on_exit_fd(self) -> None:
@@ -261,6 +300,8 @@ class Supervisor:
     def _on_message(self, process: WorkerProcess, message: bytes) -> None:
         if message == READY:
             self._on_ready(process)
+        elif message == DRAINED:
+            self._scaling.on_drained(process.slot)
         elif message == LEAVING:
             process.leave_at = time.monotonic() + GROUP_DELAY
         elif (failure := parse_failed(message)) is not None:
@@ -272,6 +313,9 @@ class Supervisor:
         process.ready_at = time.monotonic()
         slot = process.slot
         _log.info("%s is ready", process)
+        if self._scaling.is_leaving(slot):
+            self._scaling.on_ready(process)
+            return
         if process is slot.successor:
             old, slot.current, slot.successor = slot.current, process, None
             if old is not None:
@@ -289,6 +333,7 @@ class Supervisor:
         announce.log_ready(self._config, addresses, os.getpid(), urls)
         if self._config.ready_fd is not None:
             announce.announce(self._config.ready_fd, (*addresses, *urls))
+        self._manager.ready(time.monotonic(), self._status())
         if self._config.stats is not None:
             totals = self._processes.shared.totals()
             self._stats = announce.TotalsLog(self._config.stats, totals, time.monotonic())
@@ -298,7 +343,10 @@ class Supervisor:
     def _on_end(self, process: WorkerProcess, status: int | None) -> None:
         slot = process.slot
         how = process.failure[1] if process.failure is not None else _describe_end(status)
-        if self._stopping or process.retiring:
+        if self._scaling.is_leaving(slot) and not self._stopping:
+            _log.warning("%s %s", process, how)
+            self._scaling.on_end(process)
+        elif self._stopping or process.retiring:
             _log.log(logging.DEBUG if status == 0 else logging.WARNING, "%s %s", process, how)
         elif not self._ready:
             raise _start_error(process, how)
@@ -341,10 +389,10 @@ class Supervisor:
             _log.error("worker %d cannot be started: %s", slot.index, exc.strerror or exc)
             self._on_death(slot, None)
 
-    def _retire(self, process: WorkerProcess) -> None:
+    def _retire(self, process: WorkerProcess, message: bytes = RETIRE) -> None:
         process.retiring = True
         process.kill_at = time.monotonic() + self._config.drain_timeout + DRAIN_MARGIN
-        process.channel.send(RETIRE)
+        process.channel.send(message)
 
     # The end
 
@@ -368,10 +416,10 @@ class Supervisor:
         self._drain_at = None
         self._stopping = True
         self._stats = None
+        self._manager.stopping(time.monotonic(), f"draining; {self._status()}")
         for slot in self._slots:
             slot.restart_at = None
-        for sock in (sock for slot in self._slots for sock in slot.sockets):
-            drop_syns(sock)
+        self._listeners.drop_syns()
         self._listeners.unlink()
         self._listeners.close()
         self._processes.send_all(STOP)

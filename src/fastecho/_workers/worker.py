@@ -1,7 +1,7 @@
 """One worker process: what happens in the child after the fork. Nothing here returns to its caller.
 
 The worker serves its sockets with an `EchoServer`, writes its heartbeat, and follows the messages of the supervisor:
-`RETIRE` (a successor accepts on the same sockets) and `STOP` (the service ends).
+`RETIRE` (another process accepts on the same sockets), `REMOVE` (none does) and `STOP` (the service ends).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from .._net.loops import new_loop
 from ..errors import EX_FAILURE, EX_OK, FastechoError
 from ..server import EchoServer
-from .channel import LEAVING, READY, RETIRE, STOP, Channel, failed
+from .channel import DRAINED, LEAVING, READY, REMOVE, RETIRE, STOP, Channel, failed
 from .platform import die_with_parent
 from .signals import reset_in_child
 
@@ -110,6 +110,8 @@ class Worker:
         while (message := self._channel.receive()) is not None:
             if message == RETIRE:
                 self._retire()
+            elif message == REMOVE:
+                self._retire(last=True)
             elif message == STOP:
                 self._stop()
             elif not message:
@@ -125,19 +127,22 @@ class Worker:
             self._retire()
         self._loop.call_later(LEAVE_PATIENCE, self._retire)
 
-    def _retire(self) -> None:
+    def _retire(self, last: bool = False) -> None:
+        """End when the open sessions have ended. `last`: no other process accepts the clients in the backlog."""
         if not self._retiring and not self._stopping:
             self._retiring = True
-            self._end(self._serve_remaining_sessions())
+            self._end(self._serve_remaining_sessions(last))
 
     def _stop(self) -> None:
         if not self._stopping:
             self._stopping = True
             self._end(self._drain())
 
-    async def _serve_remaining_sessions(self) -> None:
-        """Another worker accepts from now on: serve the open sessions until they end."""
-        await self._server.stop_accepting(accept_backlog=False)
+    async def _serve_remaining_sessions(self, last: bool) -> None:
+        """Serve the open sessions until they end; if this is the `last` process, those of the backlog too."""
+        await self._server.stop_accepting(accept_backlog=last)
+        if last:
+            self._channel.send(DRAINED)
         await self._server.wait_until_empty()
         await self._server.close(drain=False)
 

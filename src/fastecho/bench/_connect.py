@@ -5,6 +5,7 @@ import errno
 import os
 import signal
 import socket
+import sys
 from collections.abc import Iterator, Sequence
 
 from ..errors import EX_CANNOT_CONNECT, EX_FAILURE
@@ -37,12 +38,17 @@ def connect(address: Address, timeout: float) -> socket.socket:
         with signals_blocked():
             sock = socket.socket(address.family, socket.SOCK_STREAM)
         sock.settimeout(timeout)
-        sock.connect(address.host if address.family == socket.AF_UNIX else (address.host, address.port))
+        sock.connect(_unix_path(address.host) if address.family == socket.AF_UNIX else (address.host, address.port))
     except BaseException:
         if sock is not None:
             sock.close()
         raise
     return sock
+
+
+def _unix_path(path: str) -> str:
+    """`@name` is an abstract socket."""
+    return path.replace("@", "\0", 1) if path.startswith("@") and sys.platform == "linux" else path
 
 
 def connect_first(target: Target, addresses: Sequence[Address], timeout: float) -> tuple[socket.socket, Address]:

@@ -50,6 +50,12 @@ static inline int fe_address(int family, const char *host, int port, struct sock
         if (strlen(host) >= sizeof un->sun_path)
             return 0;
         strcpy(un->sun_path, host);
+#ifdef __linux__
+        if (host[0] == '@') { /* an abstract name: a NUL before it, and as long as the address says */
+            un->sun_path[0] = 0;
+            return (int)(un->sun_path - (char *)un) + (int)strlen(host);
+        }
+#endif
         return sizeof *un;
     }
     if (family == AF_INET6) {

@@ -56,9 +56,8 @@ class GivenOptions:
 
     def explain(self, error: ConfigError) -> FastechoError:
         """`error` with the option, and those it is compared with, spelled as in the source that gave the option."""
-        option = _option(error.option)
         # Where it was not given, its default does not go with an option that was.
-        return self._error(option, error.must) if option.name in self.raw else error
+        return self._error(_option(error.option), error.must) if error.option in self.raw else error
 
     def _value(self, option: Option) -> Any:
         raw = self.raw[option.name]

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import click
 
+from .._options.cpus import cpu_quota, usable_cpus
 from ..errors import EX_FAILURE, EX_OK
 from ._output import print_out
 from ._params import SETTINGS, Command, help_option
@@ -86,7 +87,13 @@ def _cpus() -> Iterator[Check]:
     total = os.cpu_count() or 1
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else total
     shown = f"{usable} usable of {total}"
-    if usable > 1:
+    quota = cpu_quota()
+    if quota is not None:
+        shown += f", with a quota of {quota:g} CPU{'s' * (quota != 1)} (cgroup)"
+    if quota is not None and quota < usable:
+        limit = f"server and client are stopped when they have used it up; --workers auto is {usable_cpus()}"
+        yield Check("low", "CPUs", shown, limit)
+    elif usable > 1:
         yield Check("ok", "CPUs", shown)
     elif total > 1:
         yield Check(

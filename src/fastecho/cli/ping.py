@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import click
 
 from .._options.types import Integer, Seconds, Size
-from ..errors import EX_OK, EX_WRONG_ECHO, ConfigError
+from ..errors import EX_FAILURE, EX_OK, EX_WRONG_ECHO, ConfigError
 from ._interrupts import interrupts
 from ._output import print_out, wait_while_read
-from ._params import SETTINGS, TERMINATOR, Command, FilePath, as_usage, check_tls, help_option, option
+from ._params import SETTINGS, TERMINATOR, Command, FilePath, as_usage, check_tls, conflict_error, help_option, option
 
 if TYPE_CHECKING:
-    from ..bench.ping import DatagramPinger, Reply, Summary
+    from ..bench.ping import DatagramPinger, Pinger, Reply, Summary
 
 _NOTES = """\
 The summary comes after --count, Ctrl-C or SIGTERM.
@@ -25,6 +25,7 @@ Exit codes
   2    usage
   3    a reply was wrong, or did not come
   5    cannot connect
+       (with --once, 1 stands for 3 and 5)
   130, 143 interrupted by SIGINT or SIGTERM before the first reply; by SIGTERM later, 143
 """
 
@@ -40,6 +41,8 @@ Exit codes
 @option("--proxy-protocol", Integer(1, 2), help="Begin each connection with a PROXY header of this version.  [off]")
 @click.option("--tls-ca", type=FilePath(), metavar="FILE", help="Certificates that a tls:// server is checked against.")
 @click.option("--tls-insecure", is_flag=True, help="Do not check the server's certificate.")
+@click.option("--once", is_flag=True,
+              help="Send one message and print only what is wrong; the exit code is 0 or 1. For health checks.")
 @click.option("--quiet", "-q", is_flag=True, help="Show the summary only.")
 @help_option
 def command(
@@ -52,6 +55,7 @@ def command(
     proxy_protocol: int | None,
     tls_ca: str | None,
     tls_insecure: bool,
+    once: bool,
     quiet: bool,
 ) -> int:
     """Send, check and time one message after another over one connection to TARGET (HOST:PORT, unix:PATH, tls://...),
@@ -62,6 +66,8 @@ def command(
     from ..bench.ping import DatagramPinger, Pinger, ping_all
     from ..bench.target import Target
 
+    if once and count is not None:
+        raise conflict_error("count", "must not be given with --once, which sends one message")
     with interrupts() as signals:
         try:
             parsed = Target.parse(target)
@@ -76,6 +82,8 @@ def command(
                 )  # fmt: skip
         except ConfigError as error:
             raise as_usage(error) from None
+        if once:
+            return _check(pinger, str(parsed))
         pinger.connect()
         named = f" ({pinger.address})" if str(pinger.address) != parsed.host else ""
         print_out(f"PING {parsed}{named}: {size} bytes")
@@ -91,6 +99,20 @@ def command(
 
 def _wrong_datagrams(pinger: "DatagramPinger") -> dict[str, int]:
     return {name: getattr(pinger, name) for name in ("duplicated", "reordered", "altered")}
+
+
+def _check(pinger: "Pinger | DatagramPinger", target: str) -> int:
+    """One echo: the exit code, and a line about what is wrong."""
+    try:
+        problem = pinger.ping(1).problem
+    except KeyboardInterrupt:
+        problem = "interrupted"
+    finally:
+        pinger.close()
+    if problem is None:
+        return EX_OK
+    print_out(problem if target in problem else f"{target}: {problem}")
+    return EX_FAILURE
 
 
 def _show(reply: "Reply", size: int) -> None:

@@ -122,6 +122,7 @@ def _params() -> list[click.Parameter]:
 
 def serve(**values: Any) -> int:
     """Run the server that the options, the environment and the file describe; return the exit code."""
+    from .._net.activation import refuse_addresses
     from .._workers.logs import captured_stderr, setup_logging
 
     context = click.get_current_context()
@@ -132,6 +133,10 @@ def serve(**values: Any) -> int:
         setup_logging("info", "json")  # for the errors of the other options
     config = given.parse()
     setup_logging(config.log_level, config.log_format)
+    try:
+        refuse_addresses(given.raw, os.environ)
+    except ConfigError as error:
+        raise given.explain(error) from None
     context.with_resource(captured_stderr())
     for line in misspelled_variables(os.environ):
         logging.getLogger("fastecho").warning(line)

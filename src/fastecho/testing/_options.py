@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from .._options.text import is_abstract
 from ..config import ServerConfig, check_transport, options
 from ..errors import ConfigError
 from ._reply import Reply, check_reply
@@ -19,6 +20,9 @@ _DEFAULTS: dict[str, Any] = {"port": 0, "terminator": None, "buffers": 8}
 # They belong to the process of the command, or would take the interpreter from the test.
 _NOT_HERE = {
     "workers": "the fixture serves inside this process",
+    "user": "the fixture serves inside this process",
+    "group": "the fixture serves inside this process",
+    "pid_file": "the fixture serves inside this process",
     "ready_fd": "the address is there when the server is",
     "exit_fd": "the server ends with its test",
     "stats": "server.stats is a snapshot",
@@ -86,13 +90,17 @@ def check(
     if config is not None:
         if given:
             raise TypeError(f"give either config or options, not both: {', '.join(given)}")
-        config = replace(config, workers=1, ready_fd=None, exit_fd=None, stats=None, metrics=None, busy_poll=None)
-        config = replace(config, shutdown_delay=0.0, udp=False)
+        config = replace(
+            config, workers=1, user=None, group=None, pid_file=None, ready_fd=None, exit_fd=None, stats=None,
+            metrics=None, shutdown_delay=0.0, busy_poll=None, udp=False,
+        )  # fmt: skip
     else:
         _check_here(given)
         if family in ("tcp6", "dual"):
             given.setdefault("host", _FAMILIES[family])
         config = ServerConfig(**{**_DEFAULTS, **given})
+    if config.unix is not None and is_abstract(config.unix):
+        raise ConfigError("unix", config.unix, "must be a path here: an abstract name cannot be reserved")
     if isinstance(faults, str) or not isinstance(faults, Iterable):
         faults = (faults,)
     if faults:

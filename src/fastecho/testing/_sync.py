@@ -641,7 +641,7 @@ def echo_server(
         leak: for a connection that its client has not closed when the server stops: "ignore" (default), "warn"
             (LeakWarning) or "error" (TeardownError). The connection is reset in any case.
         options: the options of `ServerConfig`. The defaults here: `port` 0, `terminator` None (plain echo). Options of
-            the command's process (workers, ready_fd, exit_fd, stats, metrics, log_*, ...) are refused; in `config` they
+            the command's process (workers, user, ready_fd, stats, metrics, log_*, ...) are refused; in `config` they
             are ignored.
 
     Raises:

@@ -20,7 +20,9 @@ import pytest
 import fastecho
 from clients import connect_blocking, read_to_eof
 from command import as_process
-from fastecho._counters import CAUSES
+from datagrams import ask as ask_datagram
+from datagrams import udp_client
+from fastecho._counters import CAUSES, OUTCOMES
 from fastecho._workers.supervisor import SAME_SIGNAL
 from patience import DEADLINE, wait_until
 from processes import Service, echoes, is_alive, one_echo
@@ -29,7 +31,8 @@ from scrapes import OPENMETRICS, ask, metrics_url, samples, status
 # Of the issue, and what a panel needs besides: echoes, and the balance of the workers.
 FAMILIES = {
     "fastecho_build_info", "fastecho_connections_accepted_total", "fastecho_connections_active",
-    "fastecho_connections_closed_total", "fastecho_received_bytes_total", "fastecho_sent_bytes_total",
+    "fastecho_connections_closed_total", "fastecho_datagrams_total",
+    "fastecho_received_bytes_total", "fastecho_sent_bytes_total",
     "fastecho_reads_total", "fastecho_write_paused_connections", "fastecho_buffers_in_use", "fastecho_worker_up",
     "fastecho_worker_connections", "fastecho_worker_restarts_total",
 }  # fmt: skip
@@ -80,6 +83,13 @@ def test_the_families_of_a_service_in_both_formats(openmetrics: bool) -> None:
         assert sum(found["fastecho_worker_connections", worker] for worker in "01") == 2
         assert found["fastecho_worker_up", "0"] == found["fastecho_worker_up", "1"] == 1
         wait_until(lambda: samples(url, openmetrics)["fastecho_connections_closed_total", "eof"] == 2, "both closed")
+
+
+def test_datagrams_are_counted_by_outcome() -> None:
+    with watched("--udp") as (service, url), udp_client(service.address) as client:
+        assert ask_datagram(client, b"hello") == b"hello"
+        wait_until(lambda: samples(url)["fastecho_datagrams_total", "echoed"] == 1, "the count")
+        assert {label for name, label in samples(url) if name == "fastecho_datagrams_total"} == set(OUTCOMES)
 
 
 def test_the_content_type_is_the_one_that_was_asked_for() -> None:

@@ -6,6 +6,7 @@ the start, so that a rate over the first event is right.
 
 import platform
 from collections.abc import Iterator
+from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -68,14 +69,11 @@ class ServiceCollector(Collector):
         )
         yield from self._workers()
 
-    def _datagrams(self, totals: dict[str, object]) -> Iterator[Metric]:
-        """Emitted once the shared counters have `datagrams`: a count by outcome, as `ends` has one by cause."""
-        outcomes = totals.get("datagrams")
-        if isinstance(outcomes, dict):
-            family = CounterMetricFamily("fastecho_datagrams", "Datagrams received, by outcome.", labels=["outcome"])
-            for outcome, count in outcomes.items():
-                family.add_metric([outcome], count)
-            yield family
+    def _datagrams(self, totals: dict[str, Any]) -> Iterator[Metric]:
+        family = CounterMetricFamily("fastecho_datagrams", "Datagrams received, by outcome.", labels=["outcome"])
+        for outcome, count in totals["datagrams"].items():
+            family.add_metric([outcome], count)
+        yield family
 
     def _workers(self) -> Iterator[Metric]:
         up = GaugeMetricFamily("fastecho_worker_up", "Whether a process serves the worker slot.", labels=["worker"])

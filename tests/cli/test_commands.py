@@ -54,6 +54,8 @@ SAMPLES: dict[str, tuple[str, str | None, Any]] = {
     "tls_cert": ("cert.pem", None, "cert.pem"),
     "tls_key": ("key.pem", None, "key.pem"),
     "tls_client_ca": ("ca.pem", None, "ca.pem"),
+    "tls_min_version": ("1.3", None, "1.3"),
+    "tls_tickets": ("4", "4", 4),
     "fault": (
         "reset(after_sent=17).first(2); refuse()",
         "['reset(after_sent=17).first(2)', 'refuse()']",
@@ -65,7 +67,7 @@ SAMPLES: dict[str, tuple[str, str | None, Any]] = {
     "stats": ("10s", "10", 10),
     "metrics": ("[::1]:9100", None, "[::1]:9100"),
 }
-NEEDS_CERTIFICATE = ("tls_key", "tls_client_ca")
+NEEDS_CERTIFICATE = ("tls_key", "tls_client_ca", "tls_min_version", "tls_tickets")
 
 
 @pytest.fixture

@@ -449,7 +449,7 @@ PROCESS = {
     "udp": True,
     "udp_rate": 50,
 }
-ELSEWHERE = {"unix", "proxy_protocol", "tls_cert", "tls_key", "tls_client_ca"}
+ELSEWHERE = {"unix", "proxy_protocol", "tls_cert", "tls_key", "tls_client_ca", "tls_min_version", "tls_tickets"}
 
 
 def test_every_option_is_thought_of_here():

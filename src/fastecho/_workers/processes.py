@@ -25,6 +25,8 @@ from .signals import signals_blocked
 from .slots import WorkerProcess, WorkerSlot
 
 if TYPE_CHECKING:
+    import ssl
+
     from ..config import ServerConfig
 
 KILL_PATIENCE = 0.15
@@ -49,6 +51,8 @@ class WorkerProcesses:
     ) -> None:
         self.processes: list[WorkerProcess] = []
         self.shared = SharedCounters(_COUNTERS * config.workers)
+        self.tls_context: ssl.SSLContext | None = None
+        """Of the workers that are started from now on."""
         self._config = config
         self._free = list(range(_COUNTERS * config.workers))
         self._selector = selector
@@ -83,7 +87,7 @@ class WorkerProcesses:
                         ours.close()
                         self.close_descriptors()
                         self._prepare_child(slot)
-                        _worker.main(self._config, slot.sockets, theirs, counters, parent)
+                        _worker.main(self._config, slot.sockets, theirs, counters, self.tls_context, parent)
                     finally:
                         os._exit(EX_FAILURE)
         except OSError:

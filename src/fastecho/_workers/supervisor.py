@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING
 from .._metrics.state import Phase
 from .._net.limits import describe_shortage, raised_descriptor_limit
 from .._net.listeners import bind, drop_syns
+from .._net.tls import server_context
 from .._options.types import format_seconds
-from ..errors import EX_FAILURE, EX_OK, EX_SIGNAL, CrashLoopError, WorkerStartError
+from ..errors import EX_FAILURE, EX_OK, EX_SIGNAL, CrashLoopError, TLSError, WorkerStartError
 from . import announce
 from .channel import LEAVING, READY, RETIRE, STOP, parse_failed
 from .logs import own_logging
@@ -64,6 +65,7 @@ def run(config: ServerConfig) -> int:
     changes signal handlers, the signal mask and the descriptor limit of the process, and puts them back at its end.
 
     Raises `AddressInUseError`, `AddressError` or `PermissionDeniedError` when it cannot listen,
+    `TLSError` when the certificate cannot be loaded,
     `WorkerStartError` with the worker's exit code when a worker cannot start, `CrashLoopError` when all die.
     """
     with own_logging(config.log_level, config.log_format):
@@ -113,6 +115,8 @@ class Supervisor:
     def _serve(self) -> int:
         if shortage := describe_shortage(self._config.max_connections, self._config.workers):
             _log.warning(shortage)
+        # One context for all workers, so that a session is resumed by whichever worker accepts the connection.
+        self._processes.tls_context = server_context(self._config)
         self._listeners = bind(self._config, self._config.workers)
         sockets = self._listeners.sockets
         self._slots = [WorkerSlot(index, each, self._policy) for index, each in enumerate(sockets)]
@@ -247,6 +251,11 @@ class Supervisor:
         if self._terminal.closed and not self._signals.was_ignored(signal.SIGHUP):
             self._stop(signal.SIGHUP, "the terminal is closed")
         elif self._ready:
+            try:
+                self._processes.tls_context = server_context(self._config)
+            except TLSError as error:
+                _log.error("SIGHUP: %s; the old workers stay", error)
+                return
             _log.info("SIGHUP: replacing the workers one after another")
             self._rolling.request(self._slots)
 

@@ -34,6 +34,7 @@ BOUNDS: dict[str, tuple[Any, Any, Any, Any]] = {
     "busy_poll": (1, 1_000_000, 0, 1_000_001),
     "max_connections": (1, 1_000_000, 0, 1_000_001),
     "max_per_source": (1, 1_000_000, 0, 1_000_001),
+    "tls_tickets": (0, 16, -1, 17),
     "idle_timeout": (0.001, 86400.0, 0.0, 86400.5),
     "write_timeout": (0.001, 86400.0, 0.0, 86400.5),
     "linger_timeout": (0.001, 86400.0, -1.0, 86400.5),
@@ -135,6 +136,7 @@ def test_an_unknown_option_is_a_type_error() -> None:
 def test_bounds_are_inclusive_and_told(name: str) -> None:
     low, high, below, above = BOUNDS[name]
     size: dict[str, Any] = {"buffer_size": 4096} if name == "buffers" else {}
+    size |= {"tls_cert": "c.pem"} if name.startswith("tls_") else {}
     for value in (low, high):
         assert getattr(ServerConfig(**{name: value}, **size), name) == value
     for value in (below, above):
@@ -190,11 +192,14 @@ def test_usable_cpus_respects_affinity() -> None:
         os.sched_setaffinity(0, before)
 
 
-@pytest.mark.parametrize("name", ["tls_key", "tls_client_ca"])
-def test_tls_file_without_certificate_is_refused(name: str) -> None:
-    assert message_of(**{name: "x.pem"}) == f"{name} x.pem: needs a certificate beside it: tls_cert"
-    with_cert: dict[str, Any] = {"tls_cert": "c.pem", name: "x.pem"}
-    assert getattr(ServerConfig(**with_cert), name) == "x.pem"
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("tls_key", "x.pem"), ("tls_client_ca", "x.pem"), ("tls_min_version", "1.3"), ("tls_tickets", 0)],
+)
+def test_tls_option_without_certificate_is_refused(name: str, value: Any) -> None:
+    assert message_of(**{name: value}) == f"{name} {value}: needs a certificate beside it: tls_cert"
+    with_cert: dict[str, Any] = {"tls_cert": "c.pem", name: value}
+    assert getattr(ServerConfig(**with_cert), name) == value
 
 
 @pytest.mark.parametrize(

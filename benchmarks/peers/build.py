@@ -55,6 +55,7 @@ C = Tool("gcc", CC)
 CPLUSPLUS = Tool("g++", CXX)
 ASIO = Tool("libasio-dev", f"{CXX} -std=c++17 -DASIO_STANDALONE", "asio.hpp")
 LIBUV = Tool("libuv1-dev", CC, "uv.h")
+OPENSSL = Tool("libssl-dev", CC, "openssl/ssl.h")
 GO = Tool("golang-go", os.environ.get("GO", "go"))
 
 
@@ -90,6 +91,7 @@ PROGRAMS = (
     asio("asio_iterative", "asio_iterative.cpp", 1024),
     Program("asio_udp", "asio_udp.cpp", (CPLUSPLUS, ASIO), ASIO_FLAGS),
     Program("libuv_echo", "libuv_echo.c", (C, LIBUV), C_FLAGS, ("-luv",)),
+    Program("openssl_echo", "openssl_echo.c", (C, OPENSSL), C_FLAGS, ("-lssl", "-lcrypto")),
     Program("echo_go", "echo.go", (GO,)),
 )
 
@@ -121,6 +123,9 @@ def versions() -> dict[str, str]:
     parts = [defined("uv.h", rf"#define UV_VERSION_{part} (\d+)", CC) for part in ("MAJOR", "MINOR", "PATCH")]
     if all(parts):
         found["libuv"] = ".".join(str(part[0]) for part in parts)
+    if all(parts := [defined("openssl/opensslv.h", rf"#define OPENSSL_VERSION_{part} (\d+)", CC)
+                     for part in ("MAJOR", "MINOR", "PATCH")]):  # fmt: skip
+        found["OpenSSL"] = ".".join(str(part[0]) for part in parts)
     found["go"] = first_line(*shlex.split(GO.command), "version").removeprefix("go version ")
     return {name: version for name, version in found.items() if version}
 

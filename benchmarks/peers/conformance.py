@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import random
+import select
 import socket
+import ssl
 import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from benchmarks.versus.peers import BY_NAME, PEERS, Peer
 from benchmarks.versus.process import Server, ServerError
@@ -32,13 +35,56 @@ def binary(length: int, seed: int) -> bytes:
     return random.Random(seed).randbytes(length).replace(b"\0", b"\1")
 
 
-def connect(port: int) -> socket.socket:
+class SecureSocket:
+    """A TLS client that two threads may use: until Python 3.13, an SSLSocket must not be read while it is written."""
+
+    def __init__(self, client: socket.socket) -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        self._sock = context.wrap_socket(client, suppress_ragged_eofs=False)
+        self._sock.setblocking(False)
+        self._lock = threading.Lock()
+
+    def recv(self, length: int) -> bytes:
+        return self._when_ready(lambda: self._sock.recv(length))
+
+    def sendall(self, data: bytes) -> None:
+        left = memoryview(data)
+        while left:
+            left = left[self._when_ready(lambda left=left: self._sock.send(left[: 1 << 14])) :]
+
+    def _when_ready(self, call: Callable[[], Any]) -> Any:
+        while True:
+            with self._lock:
+                try:
+                    return call()
+                except ssl.SSLWantReadError:
+                    readers, writers = [self._sock], []
+                except ssl.SSLWantWriteError:
+                    readers, writers = [], [self._sock]
+            if not any(select.select(readers, writers, [], TIMEOUT)):
+                raise TimeoutError("timed out")
+
+    def close(self) -> None:
+        self._sock.close()
+
+    def __enter__(self) -> SecureSocket:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+Client = socket.socket | SecureSocket
+
+
+def connect(port: int, peer: Peer) -> Client:
     client = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT)
     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return client
+    return SecureSocket(client) if peer.tls else client
 
 
-def receive(client: socket.socket, length: int) -> bytes:
+def receive(client: Client, length: int) -> bytes:
     """Up to `length` bytes; fewer at end of file only."""
     found = bytearray()
     while len(found) < length and (chunk := client.recv(min(1 << 18, length - len(found)))):
@@ -55,7 +101,7 @@ def compare(found: bytes, due: bytes, what: str) -> None:
     raise ConformanceError(f"{what}: byte {wrong} of {len(due)} came back wrong")
 
 
-def sending(client: socket.socket, pieces: Sequence[bytes], finish: bool = False) -> threading.Thread:
+def sending(client: Client, pieces: Sequence[bytes], finish: bool = False) -> threading.Thread:
     """Sends the pieces, and a FIN if so asked, from a thread: so that no full buffer blocks the test."""
 
     def send() -> None:
@@ -63,7 +109,7 @@ def sending(client: socket.socket, pieces: Sequence[bytes], finish: bool = False
         with contextlib.suppress(OSError):
             for piece in pieces:
                 client.sendall(piece)
-            if finish:
+            if finish and isinstance(client, socket.socket):
                 client.shutdown(socket.SHUT_WR)
 
     thread = threading.Thread(target=send, daemon=True)
@@ -71,7 +117,7 @@ def sending(client: socket.socket, pieces: Sequence[bytes], finish: bool = False
     return thread
 
 
-def exchange(client: socket.socket, pieces: Sequence[bytes], what: str) -> None:
+def exchange(client: Client, pieces: Sequence[bytes], what: str) -> None:
     sender = sending(client, pieces)
     due = b"".join(pieces)
     compare(receive(client, len(due)), due, what)
@@ -79,26 +125,26 @@ def exchange(client: socket.socket, pieces: Sequence[bytes], what: str) -> None:
 
 
 def echoes_every_size(port: int, peer: Peer) -> None:
-    with connect(port) as client:
+    with connect(port, peer) as client:
         for size in SIZES:
             exchange(client, [binary(size, size)], f"echo of {size} bytes")
 
 
 def echoes_every_cut(port: int, peer: Peer) -> None:
     text = binary(3000, 7)
-    with connect(port) as client:
+    with connect(port, peer) as client:
         for step in (1, 10, 1000, 1023, 1024, 1025, 2999):
             pieces = [text[start : start + step] for start in range(0, len(text), step)]
             exchange(client, pieces, f"echo in pieces of {step}")
 
 
 def echoes_nul_inside(port: int, peer: Peer) -> None:
-    with connect(port) as client:
+    with connect(port, peer) as client:
         exchange(client, [bytes(range(256))], "echo of all byte values")
 
 
 def serves_many(port: int, peer: Peer) -> None:
-    clients = [connect(port) for _ in range(50 if peer.parallel else 1)]
+    clients = [connect(port, peer) for _ in range(50 if peer.parallel else 1)]
     try:
         for round_ in range(3):
             for number, client in enumerate(clients):
@@ -114,7 +160,7 @@ def serves_many(port: int, peer: Peer) -> None:
 def keeps_what_is_not_read(port: int, peer: Peer) -> None:
     """The client takes its echo only when the server can no longer pass it on: partial sends."""
     due = binary(16 << 20, 3)
-    with connect(port) as client:
+    with connect(port, peer) as client:
         sender = sending(client, [due])
         sender.join(0.3)
         compare(receive(client, len(due)), due, "echo to a client slow to read")
@@ -122,14 +168,14 @@ def keeps_what_is_not_read(port: int, peer: Peer) -> None:
 
 
 def ends_at_nul(port: int, peer: Peer) -> None:
-    with connect(port) as client:
+    with connect(port, peer) as client:
         client.sendall(b"the last read\0")
         found = receive(client, 1 << 16)
     compare(found, b"the last read\0", "echo of a read that ends in NUL, then end of file")
 
 
 def plain_at_nul(port: int, peer: Peer) -> None:
-    with connect(port) as client:
+    with connect(port, peer) as client:
         exchange(client, [b"a read\0"], "echo of a read that ends in NUL")
         exchange(client, [b"and another"], "echo after a read that ended in NUL")
 
@@ -137,7 +183,7 @@ def plain_at_nul(port: int, peer: Peer) -> None:
 def half_close(port: int, peer: Peer) -> None:
     for size in (1, 64, 300_000):
         due = binary(size, size)
-        with connect(port) as client:
+        with connect(port, peer) as client:
             sender = sending(client, [due], finish=True)
             compare(receive(client, size + 1), due, f"echo of {size} bytes before the client's FIN")
             sender.join(TIMEOUT)
@@ -164,11 +210,12 @@ def checks_of(peer: Peer) -> tuple[Callable[[int, Peer], None], ...]:
 def check(peer: Peer) -> None:
     """Starts the server and runs every check that applies; raises ConformanceError or ServerError.
 
-    A server that has an option to end sessions at NUL is checked with it, too.
+    A server that has an option to end sessions at NUL, or to serve TLS, is checked with it, too.
     """
     check_started(peer)
-    if (other := peer.ending_at_nul()) is not None and other != peer:
-        check_started(other)
+    for other in (peer.ending_at_nul(), peer.serving_tls()):
+        if other is not None and other != peer:
+            check_started(other)
 
 
 def check_started(peer: Peer) -> None:

@@ -34,6 +34,7 @@ METHOD = """\
 - Absolute figures hold for this machine and this run only; compare ratios."""
 
 LIMITS = """\
+- The load of TLS is written in Python and does not fill the server's core, so that each server wakes up for each echo.
 - One machine, loopback, one core a side. A network, a NIC and more cores are not in these figures.
 - Programs that use more than one core (Go, a thread a session) are held to one like everybody else.
 - In a closed loop a faster server gets its next message sooner, but not more of them at a time; a server

@@ -45,7 +45,8 @@ class CpuWindow:
 def under_load(server: Server, row: Row, method: Method, round_: int) -> Cell:
     window = CpuWindow(server)
     spec = LoadSpec(
-        target=f"{'udp' if row.udp else 'tcp'}://127.0.0.1:{server.port}",
+        target=f"{'tls' if row.tls else 'udp' if row.udp else 'tcp'}://127.0.0.1:{server.port}",
+        tls_insecure=row.tls,
         connections=row.connections,
         size=row.size,
         depth=row.depth,
@@ -111,6 +112,8 @@ def idle_memory(server: Server, row: Row, method: Method, round_: int) -> Cell:
 
 def started(peer: Peer, row: Row) -> Peer:
     """The server as this row starts it."""
+    if row.tls:
+        return peer.serving_tls() or peer
     return (peer.ending_at_nul() or peer) if row.server_closes else peer
 
 

@@ -14,7 +14,7 @@ from benchmarks.peers.build import PROGRAMS, SOURCES
 FASTECHO, PINNED, SPINNING, DATAGRAMS = "fastecho", "fastecho-pinned", "fastecho-spin", "fastecho-udp"
 OTHER = os.environ.get("FASTECHO_OTHER")
 """The Python interpreter of another build of fastecho, which is then measured too."""
-FLOOR, FLOOR_SPINNING = "epoll", "epoll-spin"
+FLOOR, FLOOR_SPINNING, FLOOR_TLS = "epoll", "epoll-spin", "openssl"
 BUSY_POLL_US = 50
 
 
@@ -22,8 +22,8 @@ BUSY_POLL_US = 50
 class Peer:
     """One server.
 
-    command: PORT is replaced by the port, READY_FD by a descriptor to write the address to. A server without
-    READY_FD prints its port on standard output.
+    command: PORT is replaced by the port, CERT by a PEM file with key and certificate, READY_FD by a descriptor to
+    write the address to. A server without READY_FD prints its port on standard output.
     chart_name: the name on the chart; empty: not on the chart.
     chart_only: measured in the rows of the chart only.
     module: the Python module that the server imports and that may be missing.
@@ -31,6 +31,8 @@ class Peer:
     silent: prints no port; its listening socket is looked up in /proc.
     ends_at_nul: a read that ends in NUL ends the session, the rule of the Asio session.
     nul_option: the options with which a server that does not end at NUL does; it is measured in more rows with them.
+    tls: serves TLS and nothing else; measured in the rows of TLS only.
+    tls_option: the options with which a server that does not serve TLS does; it is measured in more rows with them.
     half_close: what came before the client's FIN is echoed in full.
     parallel: serves more than one client at a time.
     udp: echoes datagrams; measured in the rows of UDP, and only there.
@@ -49,6 +51,8 @@ class Peer:
     silent: bool = False
     ends_at_nul: bool = False
     nul_option: tuple[str, ...] = ()
+    tls: bool = False
+    tls_option: tuple[str, ...] = ()
     half_close: bool = True
     parallel: bool = True
     udp: bool = False
@@ -66,6 +70,14 @@ class Peer:
         if not self.nul_option:
             return None
         return replace(self, command=(*self.command, *self.nul_option), ends_at_nul=True, nul_option=())
+
+    def serving_tls(self) -> Peer | None:
+        """The server as it serves TLS, which has no half-close; None if it cannot."""
+        if self.tls:
+            return self
+        if not self.tls_option or self.udp:
+            return None
+        return replace(self, command=(*self.command, *self.tls_option), tls=True, tls_option=(), half_close=False)
 
     def missing(self) -> str | None:
         """Why the server cannot start here, and the command that helps; None when nothing is missing."""
@@ -96,7 +108,9 @@ def from_pypi(module: str, name: str, program: str, **more: Any) -> Peer:
 def fastecho(name: str, label: str, *options: str, python: str = sys.executable, **more: Any) -> Peer:
     # With its defaults, the scan for the terminator among them: what a user starts, and the C++ scans too.
     command = (python, "-m", "fastecho", "--port", "PORT", "--workers", "1", "--ready-fd", "READY_FD")
-    return Peer(name, label, more.pop("family", "fastecho"), (*command, *options), ends_at_nul=True, **more)
+    tls = ("--tls-cert", "CERT")
+    family = more.pop("family", "fastecho")
+    return Peer(name, label, family, (*command, *options), ends_at_nul=True, tls_option=tls, **more)
 
 
 END_AT_NUL = ("--end-at-nul",)
@@ -108,6 +122,7 @@ PEERS = (
     fastecho(DATAGRAMS, "fastecho --udp", "--udp", udp=True),
     compiled(FLOOR, "C, epoll (the floor)", "c", "epoll_echo", nul_option=END_AT_NUL),
     compiled(FLOOR_SPINNING, "C, epoll, spinning as long", "c", "epoll_echo", *SPIN, spins=True),
+    compiled(FLOOR_TLS, "C, epoll and OpenSSL", "c", "openssl_echo", "CERT", tls=True, half_close=False),
     # On the chart: the array of the example in Boost.Asio's documentation.
     asio("asio-1k", "array of 1 KiB", "asio_echo_1k", chart_name="Boost.Asio (C++)"),
     asio("asio-64k", "array of 64 KiB", "asio_echo_64k"),

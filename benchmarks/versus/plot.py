@@ -11,7 +11,7 @@ from benchmarks.versus import chart, peers
 from benchmarks.versus.chart import Bar, Panel
 from benchmarks.versus.ratios import compare
 from benchmarks.versus.record import Record
-from benchmarks.versus.tables import rows_of
+from benchmarks.versus.tables import headline_peers, rows_of
 
 # Lines above the bars of a panel.
 HEADING = 3.2
@@ -96,8 +96,7 @@ def draw_ratios(record: Record, path: Path) -> None:
     for place, (name, (colour, mark)) in enumerate(MARKS.items()):
         label: str | None = peers.BY_NAME[name].label
         for line, row in enumerate(found):
-            spinning = name == peers.FLOOR and peers.BY_NAME[row.subject].spins
-            spread = compare(record, row, peers.FLOOR_SPINNING if spinning else name).ratio
+            spread = compare(record, row, headline_peers(row)[0] if name == peers.FLOOR else name).ratio
             if spread is None:
                 continue
             height = line + 0.12 * (place - (len(MARKS) - 1) / 2)

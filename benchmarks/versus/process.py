@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
+from benchmarks.versus.certificate import pem_file
 from benchmarks.versus.peers import Peer
 
 # The state of a listening socket in /proc/PID/net/tcp.
@@ -93,9 +94,10 @@ class Server:
         self.peer = peer
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - lives as long as the server
         ready, ready_write = os.pipe()
-        command = [
-            {"PORT": "0", "READY_FD": str(ready_write)}.get(word, word) for word in (*peer.command, *extra)
-        ]
+        words = {"PORT": "0", "READY_FD": str(ready_write)}
+        if "CERT" in peer.command:
+            words["CERT"] = pem_file()
+        command = [words.get(word, word) for word in (*peer.command, *extra)]
         own_pipe = "READY_FD" in peer.command
         # Pinned by inheritance, so that runtimes that count CPUs as they start (Go) see the one core.
         before = os.sched_getaffinity(0)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from benchmarks.versus.peers import BUSY_POLL_US, DATAGRAMS, FASTECHO, SPINNING, Peer
+from benchmarks.versus.peers import BUSY_POLL_US, DATAGRAMS, FASTECHO, FLOOR_TLS, SPINNING, Peer
 
 Figure = Literal["cpu", "p50", "resident"]
 
@@ -20,6 +20,7 @@ class Row:
     subject: the arm of fastecho whose ratios are quoted.
     ceilings: the highest ratio to hold, by peer.
     churn: a connection for each message; server_closes: the message ends in NUL, at which the server closes.
+    tls: over TLS.
     take_turns: server and load run in turns on the server's core, see `process.taking_turns`.
     most_rounds: more would say the same; None: as many as the run has.
     chart: on the chart of the README, in absolute numbers.
@@ -33,6 +34,7 @@ class Row:
     depth: int = 1
     churn: bool = False
     server_closes: bool = False
+    tls: bool = False
     take_turns: bool = False
     udp: bool = False
     figure: Figure = "cpu"
@@ -46,6 +48,7 @@ class Row:
             return False
         able = (peer.parallel or self.connections == 1) and (not peer.spins or self.figure == "p50")
         able = able and (not self.server_closes or peer.ending_at_nul() is not None)
+        able = able and (peer.serving_tls() is not None if self.tls else not peer.tls)
         return able and (self.chart or not peer.chart_only)
 
 
@@ -61,6 +64,7 @@ ROWS = (
     Row("4k", "4 KiB, 16 connections", 16, 4096, ceilings(1.08, 0.30, 1.05, 0.83)),
     Row("64k", "64 KiB, 16 connections", 16, 65536, ceilings(1.05, 0.06, 1.00, 0.80)),
     Row("256k", "256 KiB, 16 connections", 16, 262144),
+    Row("tls-4k", "4 KiB over TLS, 16 connections", 16, 4096, {FLOOR_TLS: 1.20}, tls=True),
     Row("pipelined", "64 B, 64 in flight on each of 16 connections", 16, 64, depth=64),
     Row(
         "churn-client",

@@ -23,9 +23,9 @@ class Table:
 
 
 def headline_peers(row: Row) -> tuple[str, ...]:
-    """The four columns; where our arm spins, the floor spins too."""
-    spinning = peers.BY_NAME[row.subject].spins
-    return tuple(peers.FLOOR_SPINNING if spinning and name == peers.FLOOR else name for name in HEADLINE)
+    """The four columns; where our arm spins or serves TLS, the floor does too."""
+    floor = peers.FLOOR_SPINNING if peers.BY_NAME[row.subject].spins else peers.FLOOR_TLS if row.tls else peers.FLOOR
+    return tuple(floor if name == peers.FLOOR else name for name in HEADLINE)
 
 
 def ratio_text(spread: Spread | None) -> str:

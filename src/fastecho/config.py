@@ -202,6 +202,16 @@ class ServerConfig:
     tls_client_ca: str | None = _option(
         None, _FILE, "TLS", "Accept only clients with a certificate signed by one of these CAs (PEM)."
     )
+    tls_min_version: Literal["1.2", "1.3"] = _option(
+        "1.2", Choice("1.2", "1.3"), "TLS", "Oldest version of TLS that a client may speak."
+    )
+    tls_tickets: int = _option(
+        2,
+        Integer(0, 16),
+        "TLS",
+        "Session tickets that a client gets after a TLS 1.3 handshake, to resume with; 0 switches tickets off, for "
+        "TLS 1.2 too.",
+    )
     fault: tuple[Fault, ...] = _option(
         (),
         Text("FAULT[;...]", validate_faults, parse=parse_faults, format=format_faults),
@@ -236,9 +246,11 @@ class ServerConfig:
             value = getattr(self, option.name)
             if value is not option.default:  # a default is valid
                 object.__setattr__(self, option.name, option.validate(value))
-        for name in ("tls_key", "tls_client_ca"):
-            if getattr(self, name) is not None and self.tls_cert is None:
-                raise ConfigError(name, getattr(self, name), "needs a certificate beside it: tls_cert")
+        if self.tls_cert is None:
+            for option in options():
+                value = getattr(self, option.name)
+                if option.name.startswith("tls_") and value != option.default:
+                    raise ConfigError(option.name, value, "needs a certificate beside it: tls_cert")
         if self.udp and self.unix is not None:
             raise ConfigError("unix", self.unix, "must not be given beside udp, which needs an address")
         if self.group is not None and self.user is None:

@@ -59,6 +59,7 @@ class EchoServer:
         sockets: listening sockets, and bound sockets of UDP, to serve; closed with the server. It then does not bind,
             and logs its start at DEBUG: a worker's supervisor logs it.
         counters: where to count; private memory by default.
+        tls_context: made from the same configuration beforehand; by default, `start` makes it.
         on_connection: sees each accepted socket first; see `ConnectionHandler`. By default each connection gets an echo
             session, and those that `config.fault` selects get a session with that fault.
         options: those of `ServerConfig`, as keywords. `workers`, `user`, `group`, `pid_file`, `stats`, `metrics`,
@@ -79,6 +80,7 @@ class EchoServer:
         listeners: Listeners | None = None,
         sockets: Sequence[socket.socket] | None = None,
         counters: Counters | None = None,
+        tls_context: ssl.SSLContext | None = None,
         on_connection: ConnectionHandler | None = None,
         **options: Any,
     ) -> None:
@@ -88,6 +90,7 @@ class EchoServer:
         self._listeners = listeners
         self._sockets = list(sockets) if sockets is not None else None
         self._counters = counters
+        self._tls_context = tls_context
         self._on_connection = on_connection
         if on_connection is not None and self.config.fault:
             raise ConfigError("fault", self.config.fault, "must be left out beside on_connection")
@@ -119,7 +122,8 @@ class EchoServer:
         wanted = self.config.max_connections
         if self._sockets is None and wanted is not None and (shortage := describe_shortage(wanted)):
             _log.warning(shortage)
-        acceptor = self.prepare(asyncio.get_running_loop(), server_context(self.config))
+        context = self._tls_context if self._tls_context is not None else server_context(self.config)
+        acceptor = self.prepare(asyncio.get_running_loop(), context)
         assert self._sockets is not None
         await acceptor.add(sock for sock in self._sockets if sock.type == socket.SOCK_STREAM)
         if self._datagrams is not None:

@@ -57,6 +57,8 @@ SAMPLES: dict[str, tuple[str, str | None, Any]] = {
     "tls_cert": ("cert.pem", None, "cert.pem"),
     "tls_key": ("key.pem", None, "key.pem"),
     "tls_client_ca": ("ca.pem", None, "ca.pem"),
+    "tls_min_version": ("1.3", None, "1.3"),
+    "tls_tickets": ("4", "4", 4),
     "fault": (
         "reset(after_sent=17).first(2); refuse()",
         "['reset(after_sent=17).first(2)', 'refuse()']",
@@ -69,7 +71,10 @@ SAMPLES: dict[str, tuple[str, str | None, Any]] = {
     "metrics": ("[::1]:9100", None, "[::1]:9100"),
 }
 # name: the option that it needs beside it
-NEEDS = {"tls_key": "tls_cert", "tls_client_ca": "tls_cert", "group": "user"}
+NEEDS = {
+    "tls_key": "tls_cert", "tls_client_ca": "tls_cert", "tls_min_version": "tls_cert", "tls_tickets": "tls_cert",
+    "group": "user",
+}  # fmt: skip
 
 
 @pytest.fixture

@@ -17,6 +17,8 @@ from clients import connect_blocking, read_exactly, read_to_eof, reset_socket
 from fastecho.errors import ConfigError, TLSError
 from patience import DEADLINE, UNIT, until
 
+needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+
 
 class Authority:
     """A CA, a server certificate and a client certificate, as files and as contexts."""
@@ -319,7 +321,7 @@ def test_over_a_unix_socket(run, authority):
         shutil.rmtree(folder)
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+@needs_openssl
 @pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
 def test_openssl_s_client(run, authority, version):
     def talk(address):
@@ -422,5 +424,150 @@ def test_a_handshake_under_way_outlives_the_stop(run, authority):
 
         assert await asyncio.get_running_loop().run_in_executor(None, talk) == b"hi\0"
         await closing
+
+    run(body())
+
+
+
+def s_client(authority, address, *options):
+    """Exit code and output of `openssl s_client` with one echo; it reports the handshake and each ticket."""
+    command = ["openssl", "s_client", "-ign_eof", "-connect", f"{address[0]}:{address[1]}"]
+    command += ["-CAfile", authority.ca_file, *options]
+    done = subprocess.run(command, input=b"hello\0", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=DEADLINE)
+    return done.returncode, done.stdout.decode(errors="replace")
+
+
+@pytest.mark.parametrize(
+    ("offered", "selected"),
+    [(["echo"], "echo"), (["h2", "echo"], "echo"), (["h2", "http/1.1"], None), ([], None)],
+    ids=str,
+)
+def test_alpn_selects_echo_and_refuses_no_client(run, authority, offered, selected):
+    def talk(address):
+        context = authority.context()
+        if offered:
+            context.set_alpn_protocols(offered)
+        with context.wrap_socket(connect_blocking(address, DEADLINE), server_hostname="localhost") as sock:
+            sock.sendall(b"hello")
+            assert read_exactly(sock, 5) == b"hello"
+            return sock.selected_alpn_protocol()
+
+    async def body():
+        async with fastecho.EchoServer(port=0, **authority.options) as server:
+            assert await in_thread(talk, server.address) == selected
+
+    run(body())
+
+
+@needs_openssl
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (["-alpn", "h2,echo"], "ALPN protocol: echo"),
+        (["-alpn", "h2"], "No ALPN negotiated"),
+        ([], "No ALPN negotiated"),
+    ],
+    ids=str,
+)
+def test_openssl_s_client_sees_the_alpn_protocol(run, authority, options, line):
+    async def body():
+        async with fastecho.EchoServer(port=0, **authority.options) as server:
+            code, output = await in_thread(s_client, authority, server.address, *options)
+            assert code == 0
+            assert line in output.splitlines()
+            assert "hello" in output
+
+    run(body())
+
+
+@pytest.mark.parametrize("oldest", ["1.2", "1.3"])
+def test_the_oldest_version_that_is_served(run, authority, oldest):
+    def talk(address, version):
+        with wrap(authority, address, version=version) as sock:
+            sock.sendall(b"x")
+            return sock.recv(1)
+
+    async def body():
+        async with fastecho.EchoServer(port=0, tls_min_version=oldest, **authority.options) as server:
+            assert await in_thread(talk, server.address, ssl.TLSVersion.TLSv1_3) == b"x"
+            if oldest == "1.2":
+                assert await in_thread(talk, server.address, ssl.TLSVersion.TLSv1_2) == b"x"
+            else:
+                with pytest.raises(ssl.SSLError, match=r"(?i)alert protocol version"):
+                    await in_thread(talk, server.address, ssl.TLSVersion.TLSv1_2)
+
+    run(body())
+
+
+@needs_openssl
+def test_openssl_s_client_is_refused_by_its_version(run, authority):
+    async def body():
+        async with fastecho.EchoServer(port=0, tls_min_version="1.3", **authority.options) as server:
+            code, output = await in_thread(s_client, authority, server.address, "-tls1_2")
+            assert code != 0
+            assert "alert protocol version" in output
+            code, output = await in_thread(s_client, authority, server.address, "-tls1_3")
+            assert code == 0
+            assert "hello" in output
+
+    run(body())
+
+
+@pytest.mark.parametrize("tickets", [2, 1, 0])
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_session_is_resumed_with_a_ticket(run, authority, version, tickets):
+    def talk(address):
+        context, session = authority.context(version=version), None
+        resumed = []
+        for _ in range(4):
+            raw = connect_blocking(address, DEADLINE)
+            with context.wrap_socket(raw, server_hostname="localhost", session=session) as sock:
+                sock.sendall(b"hello")
+                assert read_exactly(sock, 5) == b"hello"
+                assert sock.session.has_ticket == (tickets > 0)
+                resumed.append(sock.session_reused)
+                session = sock.session
+        return resumed
+
+    async def body():
+        async with fastecho.EchoServer(port=0, tls_tickets=tickets, **authority.options) as server:
+            resumed = await in_thread(talk, server.address)
+            # Without tickets OpenSSL may resume TLS 1.2 by the id of the session, in the process that has it.
+            if tickets or version is ssl.TLSVersion.TLSv1_3:
+                assert resumed == [False, *[tickets > 0] * 3]
+
+    run(body())
+
+
+@needs_openssl
+@pytest.mark.parametrize("tickets", [0, 1, 2, 5])
+def test_openssl_s_client_gets_as_many_tickets_as_asked(run, authority, tickets):
+    async def body():
+        async with fastecho.EchoServer(port=0, tls_tickets=tickets, **authority.options) as server:
+            code, output = await in_thread(s_client, authority, server.address, "-tls1_3")
+            assert code == 0
+            assert output.count("New Session Ticket arrived") == tickets
+            code, output = await in_thread(s_client, authority, server.address, "-tls1_2")
+            assert code == 0
+            assert ("TLS session ticket:" in output) == (tickets > 0)
+
+    run(body())
+
+
+@needs_openssl
+@pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
+def test_openssl_s_client_resumes_its_session(run, authority, version, tmp_path):
+    file = str(tmp_path / "session.pem")
+
+    async def body():
+        # With a client certificate that the first handshake showed.
+        authority.client.private_key_and_cert_chain_pem.write_to_path(tmp_path / "client.pem")
+        options = [version, "-cert", str(tmp_path / "client.pem")]
+        async with fastecho.EchoServer(port=0, tls_client_ca=authority.ca_file, **authority.options) as server:
+            code, output = await in_thread(s_client, authority, server.address, *options, "-sess_out", file)
+            assert (code, "New, TLSv" in output) == (0, True)
+            code, output = await in_thread(s_client, authority, server.address, *options, "-sess_in", file)
+            assert (code, "Reused, TLSv" in output) == (0, True)
+            assert "hello" in output
 
     run(body())

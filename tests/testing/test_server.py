@@ -451,7 +451,9 @@ PROCESS = {
     "udp": True,
     "udp_rate": 50,
 }
-ELSEWHERE = {"unix", "group", "proxy_protocol", "tls_cert", "tls_key", "tls_client_ca"}
+ELSEWHERE = {
+    "unix", "group", "proxy_protocol", "tls_cert", "tls_key", "tls_client_ca", "tls_min_version", "tls_tickets",
+}  # fmt: skip
 
 
 def test_every_option_is_thought_of_here():

@@ -63,6 +63,29 @@ def test_an_older_version():
         assert server.connections[0].tls == "TLSv1.2"
 
 
+def test_the_oldest_version_of_a_server():
+    context = ssl.create_default_context(cafile=certificates().ca_path)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    with echo_server(tls=True, tls_min_version="1.3") as server:
+        with pytest.raises(ssl.SSLError, match=r"(?i)alert protocol version"):
+            secure(server, context)
+        with secure(server) as sock:
+            echo(sock)
+            assert server.connections[-1].tls == "TLSv1.3"
+
+
+@pytest.mark.parametrize("tickets", [0, 1])
+def test_a_client_resumes_if_the_server_gives_tickets(tickets):
+    context, session = certificates().client_context(), None
+    with echo_server(tls=True, tls_tickets=tickets) as server:
+        for resumed in (False, tickets > 0):
+            raw = connect_blocking(server.address)
+            with context.wrap_socket(raw, server_hostname="localhost", session=session) as sock:
+                echo(sock)
+                assert sock.session_reused == resumed
+                session = sock.session
+
+
 @pytest.mark.parametrize(
     ("kind", "code", "reason"),
     [("expired", 10, "expired"), ("wrong_host", 62, "mismatch"), ("self_signed", 18, "self.signed")],

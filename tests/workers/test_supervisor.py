@@ -23,7 +23,7 @@ import fastecho
 from clients import connect_blocking, read_to_eof
 from fastecho.config import ServerConfig
 from patience import DEADLINE, wait_until
-from processes import Service, echoes, is_alive, milliseconds, one_echo, to_address
+from processes import Service, connections_of, echoes, is_alive, milliseconds, one_echo, to_address
 
 STOPS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 
@@ -405,4 +405,58 @@ def test_sighup_reads_the_certificate_again_and_a_bad_one_changes_nothing(tmp_pa
         wait_until(lambda: all(service.current()[slot] != pid for slot, pid in first.items()), "new workers")
         # The old workers close their listeners a moment after the new ones are ready.
         wait_until(lambda: tls_serial(authority, service.address) != serial, "the new certificate")
+        assert service.stop() == 0
+
+
+class ResumingClient:
+    """A TLS client that offers the session of its first connection in each later one."""
+
+    def __init__(self, authority: trustme.CA, service: Service, version: str) -> None:
+        import ssl
+
+        self._context = ssl.create_default_context()
+        self._context.minimum_version = self._context.maximum_version = ssl.TLSVersion[version]
+        authority.configure_trust(self._context)
+        self._service = service
+        self._session: ssl.SSLSession | None = None
+
+    def connect(self) -> tuple[int, bool]:
+        """The pid of the worker that has accepted, and whether it has resumed the session."""
+        address = self._service.address
+        raw = connect_blocking(address)
+        port = raw.getsockname()[1]
+        with raw, self._context.wrap_socket(raw, server_hostname="localhost", session=self._session) as sock:
+            assert echoes(sock)
+            [pid] = [each for each in self._service.workers() if port in connections_of(each, int(address[1]))]
+            self._session = self._session or sock.session
+            return pid, bool(sock.session_reused)
+
+
+@pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])
+def test_every_worker_resumes_a_session_until_sighup_changes_the_key(tmp_path: Path, version: str) -> None:
+    authority, path = serve_tls(tmp_path)
+    with Service("--workers", "3", "--tls-cert", path, "--drain-timeout", "1") as service:
+        client = ResumingClient(authority, service, version)
+        assert client.connect()[1] is False
+
+        def all_resume() -> None:
+            seen = set()
+            while seen != set(service.current().values()):
+                pid, resumed = client.connect()
+                assert resumed
+                seen.add(pid)
+
+        all_resume()
+        # The successor of a worker that died, too.
+        first = service.current()
+        os.kill(first[1], signal.SIGKILL)
+        wait_until(lambda: service.current()[1] != first[1], "the successor")
+        all_resume()
+
+        first = service.current()
+        service.send(signal.SIGHUP)
+        wait_until(lambda: all(service.current()[slot] != pid for slot, pid in first.items()), "new workers")
+        wait_until(lambda: client.connect()[0] in service.current().values(), "the new workers accept")
+        # The old session is refused and the client served, after a full handshake.
+        assert client.connect()[1] is False
         assert service.stop() == 0

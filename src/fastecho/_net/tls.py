@@ -1,4 +1,4 @@
-"""The TLS side of a listener: TLS 1.2 at least (RFC 8996 retires what is older), read from files at each start."""
+"""The TLS side of a listener: TLS 1.2 at least (RFC 8996 retires what is older)."""
 
 from __future__ import annotations
 
@@ -11,10 +11,15 @@ from ..errors import TLSError
 if TYPE_CHECKING:
     from ..config import ServerConfig
 
-__all__ = ["HANDSHAKE_TIMEOUT", "AlertPending", "server_context"]
+__all__ = ["ALPN", "HANDSHAKE_TIMEOUT", "AlertPending", "server_context"]
+
+ALPN = "echo"
+"""The protocol that the server selects if a client offers it (RFC 7301)."""
 
 HANDSHAKE_TIMEOUT = 5.0
 """Seconds a client has for its handshake; the loops' own default is 60."""
+
+_VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
 class AlertPending(ssl.SSLWantReadError):
@@ -59,7 +64,10 @@ class _ServerContext(ssl.SSLContext):
 
 
 def server_context(config: ServerConfig) -> ssl.SSLContext | None:
-    """The context for `config`, or None where no certificate is configured.
+    """The context for `config`, or None where no certificate is configured. It reads the files.
+
+    The key that encrypts session tickets belongs to the context: processes that are forked later resume each other's
+    sessions, and another context resumes none of them.
 
     Raises:
         TLSError: a file cannot be read, is not PEM, or key and certificate do not belong together.
@@ -67,7 +75,12 @@ def server_context(config: ServerConfig) -> ssl.SSLContext | None:
     if config.tls_cert is None:
         return None
     context = _ServerContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.minimum_version = _VERSIONS[config.tls_min_version]
+    # A client that offers other protocols only is served without one: the callback of Python's ssl refuses nobody.
+    context.set_alpn_protocols([ALPN])
+    context.num_tickets = config.tls_tickets
+    if not config.tls_tickets:
+        context.options |= ssl.OP_NO_TICKET  # num_tickets is about TLS 1.3 only
     try:
         _load(context, config)
     except TLSError:

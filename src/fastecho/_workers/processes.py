@@ -25,6 +25,8 @@ from .signals import signals_blocked
 from .slots import WorkerProcess, WorkerSlot
 
 if TYPE_CHECKING:
+    import ssl
+
     from ..config import ServerConfig
 
 KILL_PATIENCE = 0.15
@@ -54,6 +56,8 @@ class WorkerProcesses:
         self.workers = config.workers
         self.most_workers = config.workers + _ADDED
         self.shared = SharedCounters(_COUNTERS * self.most_workers)
+        self.tls_context: ssl.SSLContext | None = None
+        """Of the workers that are started from now on."""
         self._config = config
         self._free = list(range(_COUNTERS * self.most_workers))
         self._selector = selector
@@ -88,7 +92,7 @@ class WorkerProcesses:
                         ours.close()
                         self.close_descriptors()
                         self._prepare_child(slot)
-                        _worker.main(self._config, slot.sockets, theirs, counters, parent)
+                        _worker.main(self._config, slot.sockets, theirs, counters, self.tls_context, parent)
                     finally:
                         os._exit(EX_FAILURE)
         except OSError:

@@ -20,8 +20,9 @@ from .._metrics.state import Phase
 from .._net.activation import inherited_listeners
 from .._net.limits import describe_shortage, raised_descriptor_limit
 from .._net.listeners import bind
+from .._net.tls import server_context
 from .._options.types import format_seconds
-from ..errors import EX_FAILURE, EX_OK, EX_SIGNAL, CrashLoopError, WorkerStartError
+from ..errors import EX_FAILURE, EX_OK, EX_SIGNAL, CrashLoopError, TLSError, WorkerStartError
 from . import announce
 from .channel import DRAINED, LEAVING, READY, RETIRE, STOP, parse_failed
 from .logs import own_logging
@@ -69,6 +70,7 @@ def run(config: ServerConfig) -> int:
     changes signal handlers, the signal mask and the descriptor limit of the process, and puts them back at its end.
 
     Raises `AddressInUseError`, `AddressError` or `PermissionDeniedError` when it cannot listen,
+    `TLSError` when the certificate cannot be loaded,
     `WorkerStartError` with the worker's exit code when a worker cannot start, `CrashLoopError` when all die.
     """
     with own_logging(config.log_level, config.log_format):
@@ -120,6 +122,8 @@ class Supervisor:
         if shortage := describe_shortage(self._config.max_connections, self._config.workers):
             _log.warning(shortage)
         identity = resolve_identity(self._config)
+        # One context for all workers, so that a session is resumed by whichever worker accepts the connection.
+        self._processes.tls_context = server_context(self._config)
         inherited = inherited_listeners(self._config, os.environ)
         self._listeners = inherited if inherited is not None else bind(self._config, self._config.workers)
         sockets = self._listeners.sockets
@@ -285,6 +289,11 @@ class Supervisor:
         if self._terminal.closed and not self._signals.was_ignored(signal.SIGHUP):
             self._stop(signal.SIGHUP, "the terminal is closed")
         elif self._ready:
+            try:
+                self._processes.tls_context = server_context(self._config)
+            except TLSError as error:
+                _log.error("SIGHUP: %s; the old workers stay", error)
+                return
             _log.info("SIGHUP: replacing the workers one after another")
             self._manager.reloading(f"replacing the workers; {self._status()}")
             self._rolling.request(self._slots)

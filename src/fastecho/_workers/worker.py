@@ -24,6 +24,8 @@ from .platform import die_with_parent
 from .signals import reset_in_child
 
 if TYPE_CHECKING:
+    import ssl
+
     from .._counters import Counters
     from ..config import ServerConfig
 
@@ -40,6 +42,7 @@ def main(
     sockets: Sequence[socket.socket],
     channel: Channel,
     counters: Counters,
+    tls_context: ssl.SSLContext | None,
     parent: int,
 ) -> NoReturn:
     """Serve until the supervisor ends the service, then end the process. Called in the forked child only.
@@ -52,7 +55,7 @@ def main(
         counters.pid = os.getpid()
         die_with_parent(parent)
         loop = new_loop()
-        code = loop.run_until_complete(Worker(config, sockets, channel, counters).run())
+        code = loop.run_until_complete(Worker(config, sockets, channel, counters, tls_context).run())
     except OSError as error:
         # Out of descriptors or memory: one line says it, no traceback.
         _log.debug("worker ended by an error", exc_info=True)
@@ -76,11 +79,12 @@ class Worker:
         sockets: Sequence[socket.socket],
         channel: Channel,
         counters: Counters,
+        tls_context: ssl.SSLContext | None,
     ) -> None:
         self._config = config
         self._channel = channel
         self._counters = counters
-        self._server = EchoServer(config, sockets=sockets, counters=counters)
+        self._server = EchoServer(config, sockets=sockets, counters=counters, tls_context=tls_context)
         self._ending: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._retiring = self._stopping = False

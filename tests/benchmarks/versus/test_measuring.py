@@ -98,6 +98,19 @@ def test_a_bad_server_is_an_error_and_no_figure(tmp_path: Path, spoil: str, expe
     assert re.search(expected, cell.error)
 
 
+def test_a_cell_over_tls_has_its_figures() -> None:
+    cell = measure(PEERS["fastecho"], ROWS["tls-4k"], METHOD, 0)
+    assert cell.error is None
+    assert cell.cpu_per_echo is not None
+    assert 0 < cell.cpu_per_echo < 0.01
+
+
+def test_a_server_without_tls_fails_the_row_of_tls(tmp_path: Path) -> None:
+    cell = measure(server(tmp_path), ROWS["tls-4k"], METHOD, 0)
+    assert cell.error is not None
+    assert cell.cpu is None
+
+
 @pytest.fixture
 def fixed_priority() -> None:
     try:

@@ -36,7 +36,9 @@ def test_rows_run_what_they_can() -> None:
     assert {row for row, peer in found if peer == "asio-iterative"} == {"one"}
     assert {row for row, peer in found if peer == "epoll-spin"} == {"one"}
     stream, datagrams = ({row.name for row in ROWS if row.udp is udp} for udp in (False, True))
-    assert {row for row, peer in found if peer == "go"} == stream - {"churn-server"}
+    assert {row for row, peer in found if peer == "go"} == stream - {"churn-server", "tls-4k"}
+    assert {row for row, peer in found if peer == "openssl"} == {"tls-4k"}
+    assert {peer for row, peer in found if row == "tls-4k"} == {"fastecho", "fastecho-pinned", "openssl"}
     measured = {peer for row, peer in found if row == "churn-server"}
     assert {"fastecho", "asio-1k", "asio-threaded", "epoll", "uvloop-protocol", "uvloop-buffered"} <= measured
     assert {row for row, peer in found if peer == "fastecho"} == stream

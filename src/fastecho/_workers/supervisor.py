@@ -289,13 +289,13 @@ class Supervisor:
         if self._terminal.closed and not self._signals.was_ignored(signal.SIGHUP):
             self._stop(signal.SIGHUP, "the terminal is closed")
         elif self._ready:
+            self._manager.reloading(f"replacing the workers; {self._status()}")
             try:
                 self._processes.tls_context = server_context(self._config)
             except TLSError as error:
                 _log.error("SIGHUP: %s; the old workers stay", error)
-                return
+                return  # the next `watch` reports the end of the reload
             _log.info("SIGHUP: replacing the workers one after another")
-            self._manager.reloading(f"replacing the workers; {self._status()}")
             self._rolling.request(self._slots)
 
     def _on_exit_fd(self) -> None:

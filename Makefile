@@ -55,7 +55,7 @@ clean:
 	find src -name '*.so' -delete
 
 # Installed for the tests of our plugin beside them only; pyproject.toml has the same.
-NEIGHBOURS = -p no:asyncio -p no:anyio -p no:trio -p no:socket -p no:randomly -p no:rerunfailures -p no:pytest-retry
+NEIGHBOURS = -p no:asyncio -p no:anyio -p no:trio -p no:socket -p no:randomly -p no:rerunfailures -p no:pytest-retry -p no:locust
 
 # The install is editable: only what is compiled asks for another one.
 SOURCES = pyproject.toml setup.py $(shell find src -name '*.pyx' -o -name '*.pxd' -o -name '*.h')

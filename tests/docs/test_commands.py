@@ -75,6 +75,16 @@ def check_pip(words: list[str]) -> None:
         assert re.search(rf"^{extra} = \[", EXTRAS, re.M), f"there is no extra {extra}"
 
 
+def check_locust(words: list[str]) -> None:
+    """Locust accepts the options, and finds the user in the file."""
+    done = subprocess.run(
+        [sys.executable, "-m", "locust", *words, "--list"], env=environment(), capture_output=True, text=True,
+        timeout=2 * DEADLINE, cwd=ROOT,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "Echo" in done.stdout.split()
+
+
 def check_completion(line: str) -> None:
     """The command in it that prints the script of a shell. What the shell does with that is another program's."""
     (command,) = re.findall(r"_FASTECHO_COMPLETE=\w+ fastecho", line)
@@ -113,6 +123,8 @@ def test_a_command_line_is_accepted(line: str, capsys: pytest.CaptureFixture[str
         check_make(words)
     elif program == "pip":
         check_pip(words)
+    elif program == "locust":
+        check_locust(words)
     elif program not in OTHERS:
         pytest.fail(f"no test knows how to check {program}")
 

@@ -120,7 +120,7 @@ cdef class Engine:
         uint32_t chunk                      # of one read or write
         uint64_t timeout, random
         double gap                          # open loop: nanoseconds between the messages of one connection
-        bint open_loop, poisson, churn, verify
+        bint open_loop, poisson, churn, verify, count_all
         int proxy_protocol                  # version of the header with which a connection begins; 0: none
         Connection *connections
         Message *messages                   # a ring of `depth` for each connection

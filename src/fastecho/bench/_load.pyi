@@ -50,6 +50,7 @@ class Engine:
     A new engine is in the phase CONNECT.
 
     With `churn`, a `terminator` that is not empty ends every message, and the server closes first.
+    With `count_all`, echoes count in every phase, as those in the window do.
 
     Raises:
         ValueError: an address is not numeric or of another family, or the table is too small.
@@ -77,6 +78,7 @@ class Engine:
         seed: int,
         index: int,
         proxy_protocol: int,
+        count_all: bool,
     ) -> Self: ...
 
     def run(self) -> None:

@@ -58,10 +58,10 @@ cdef class Engine:
     @cython.overflowcheck(False)    # the seed is meant to wrap
     def __cinit__(self, *, int family, str host, int port, sources, int connections, int depth, sizes, bytes table,
                   uint32_t chunk, bint verify, bint churn, bytes terminator, double rate, bint poisson, double offset,
-                  double timeout, uint64_t seed, int index, int proxy_protocol):
+                  double timeout, uint64_t seed, int index, int proxy_protocol, bint count_all):
         cdef int i
         self.connection_count, self.depth, self.index = connections, 1 if churn else depth, index
-        self.verify, self.churn = verify, churn
+        self.verify, self.churn, self.count_all = verify, churn, count_all
         self.proxy_protocol = proxy_protocol
         self.open_loop, self.poisson = rate > 0, poisson
         self.gap = 1e9 * connections / rate if rate > 0 else 0.0
@@ -271,10 +271,10 @@ cdef class Engine:
     cdef inline void complete(self, Connection *c, int i) noexcept nogil:
         cdef Message *message = &self.messages[<size_t>i * self.depth + c.head]
         self.total_echoes += 1
-        if self.seen == MEASURE:
+        if self.seen == MEASURE or self.count_all:
             self.echo_count += 1
             self.byte_count += message.size
-        if is_timed(self.seen, self.open_loop, message.when, self.from_time, self.to_time):
+        if is_timed(self.seen, self.open_loop, message.when, self.from_time, self.to_time) or self.count_all:
             self.histogram.count(self.now - message.when)
         c.head += 1
         if c.head == <uint32_t>self.depth:

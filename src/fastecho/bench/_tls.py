@@ -107,8 +107,8 @@ def was_reset(sock: socket.socket, error: ssl.SSLEOFError) -> bool:
 class TLSEngine:
     """The interface of `_load.Engine`; `run` holds the interpreter lock most of the time."""
 
-    def __init__(self, spec: LoadSpec, address: Address, *, server_name: str) -> None:
-        self.spec, self.address, self.server_name = spec, address, server_name
+    def __init__(self, spec: LoadSpec, address: Address, *, server_name: str, count_all: bool) -> None:
+        self.spec, self.address, self.server_name, self.count_all = spec, address, server_name, count_all
         self.sources = itertools.cycle(source_addresses(spec, address.host) or [None])
         self.context = client_context(spec.tls_ca, spec.tls_insecure)
         self.chunk = spec.chunk
@@ -334,10 +334,10 @@ class TLSEngine:
         when, size = c.messages.popleft()
         self.inflight -= 1
         self.total += 1
-        if self.seen == MEASURE:
+        if self.seen == MEASURE or self.count_all:
             self.echoes += 1
             self.bytes += size
-        if is_timed(self.seen, self.open_loop, when, self.from_time, self.to_time):
+        if is_timed(self.seen, self.open_loop, when, self.from_time, self.to_time) or self.count_all:
             self._histogram.record(self.now - when)
         c.missing = c.messages[0][1] if c.messages else 0
 

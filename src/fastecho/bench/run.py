@@ -1,7 +1,6 @@
 """One run: engines in threads, and the thread that opens and closes the measured window around them."""
 
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Protocol
@@ -13,6 +12,7 @@ from ._errors import DATAGRAM_KINDS, ERROR_KINDS, FirstError, LoadError, describ
 from ._hdr import Histogram
 from ._load import Engine, Phase, now
 from ._local import check_descriptor_limit, source_addresses
+from ._threads import NativeThread
 from .result import LoadResult, Sample, percentiles_of, seconds_or_nan
 from .spec import LoadSpec
 from .stop import Interrupted, Stop
@@ -49,6 +49,7 @@ def run_load(
     on_progress: ProgressHook | None = None,
     *,
     stop: Stop | None = None,
+    count_all: bool = False,
 ) -> LoadResult:
     """Load the target of `spec` and measure it.
 
@@ -57,23 +58,37 @@ def run_load(
 
     `stop` ends the run early: what was measured by then is a result with `partial` set.
 
+    With `count_all`, the result has all echoes of the run: those of the warm-up, and those of messages that
+    were in flight when the window ended, too.
+
     Raises LoadError when no connection can be made or the limit of open files is too low for all of them, ConfigError
     when no address of the target is of the family of `spec.sources`, Interrupted when it was stopped before it
     measured, MissingExtraError without the hdrhistogram package. Errors during the run raise nothing: they are in the
     result.
     """
-    hdr.require()
-    check_descriptor_limit(spec.connections)
-    run = _Run(spec, on_window or (lambda event: None), on_progress or (lambda sample: None), stop or Stop())
-    try:
-        return run.measure()
-    finally:
-        run.stop()
+    return Run(spec, on_window, on_progress, stop=stop, count_all=count_all).run()
 
 
-class _Run:
-    def __init__(self, spec: LoadSpec, on_window: WindowHook, on_progress: ProgressHook, stop: Stop) -> None:
-        self.spec, self.on_window, self.on_progress, self.stop_request = spec, on_window, on_progress, stop
+class Run:
+    """`run_load` in two steps: the constructor resolves the target, `run()` loads it, once.
+
+    `run()` uses nothing that gevent replaces, unless the target is a TLS server.
+    """
+
+    def __init__(
+        self,
+        spec: LoadSpec,
+        on_window: WindowHook | None = None,
+        on_progress: ProgressHook | None = None,
+        *,
+        stop: Stop | None = None,
+        count_all: bool = False,
+    ) -> None:
+        hdr.require()
+        check_descriptor_limit(spec.connections)
+        self.spec, self.stop_request, self.count_all = spec, stop or Stop(), count_all
+        self.on_window = on_window or (lambda event: None)
+        self.on_progress = on_progress or (lambda sample: None)
         self.target = Target.parse(spec.target)
         if self.target.tls:
             from ._tls import client_context
@@ -84,7 +99,7 @@ class _Run:
         self.address = choose(self.target, spec.usable(self.target.addresses()), spec.timeout)
         self.engines = list(self._make_engines())
         self.threads = [
-            threading.Thread(target=self._work, args=(k, engine), name=f"fastecho-bench-{k}", daemon=True)
+            NativeThread(self._work, k, engine)
             for k, engine in enumerate(self.engines)
         ]
         self.samples: list[Sample] = []
@@ -103,7 +118,7 @@ class _Run:
         if self.target.tls:
             from ._tls import TLSEngine
 
-            yield TLSEngine(spec, self.address, server_name=self.target.host)
+            yield TLSEngine(spec, self.address, server_name=self.target.host, count_all=self.count_all)
             return
         sizes, chunk = spec.size_table(), (1 << 16 if self.target.udp else spec.chunk)
         table = spec.payload(chunk)
@@ -134,6 +149,7 @@ class _Run:
                     seed=spec.seed,
                     index=k,
                     proxy_protocol=spec.proxy_protocol or 0,
+                    count_all=self.count_all,
                 )
             except ValueError as error:
                 raise LoadError(str(error)) from None
@@ -171,7 +187,13 @@ class _Run:
         except BaseException as error:
             self._failure = error
 
-    def measure(self) -> LoadResult:
+    def run(self) -> LoadResult:
+        try:
+            return self._measure()
+        finally:
+            self._stop()
+
+    def _measure(self) -> LoadResult:
         spec = self.spec
         for thread in self.threads:
             thread.start()
@@ -180,7 +202,7 @@ class _Run:
             self.on_window("connected")
         self._enter(Phase.WARM_UP)
         self._pass(spec.warmup, measuring=False)
-        if self.stop_request.requested:
+        if self.stop_request.requested and not self.count_all:
             raise Interrupted("interrupted in the warm-up: nothing was measured yet")
         self._sample(0.0, measuring=False)
         self.on_window("start")
@@ -201,15 +223,14 @@ class _Run:
         if any(thread.is_alive() for thread in self.threads):
             self.stopped = self.stopped or "replies were still coming in long after the end"
         self.on_window("drained")
-        self.stop()
+        self._stop()
         return self._result(started, (window_to - self.window_from) / 1e9)
 
-    def stop(self) -> None:
+    def _stop(self) -> None:
         for engine in self.engines:
             engine.enter_phase(Phase.STOP, now())
         for thread in self.threads:
-            if thread.ident is not None:
-                thread.join()
+            thread.join()
         for engine in self.engines:
             engine.close()
 

@@ -1,8 +1,7 @@
 """A request to end a run early, and the error of a run that ended before it had measured anything."""
 
-import threading
-
 from ..errors import EX_FAILURE, FastechoError
+from ._threads import allocate_lock
 
 
 class Interrupted(FastechoError):
@@ -19,7 +18,7 @@ class Stop:
     def __init__(self) -> None:
         self.requested = False
         # A lock, since to release one is a single step that a signal handler can take wherever it interrupts.
-        self._lock = threading.Lock()
+        self._lock = allocate_lock()
         self._lock.acquire()
 
     def request(self) -> None:

@@ -112,7 +112,7 @@ class EchoUser(User):
         if Target.parse(target).tls:
             raise ConfigError("target", self.host, "must not be a TLS server: gevent has replaced the ssl module")
         if Target.parse(target).udp:
-            raise ConfigError("target", self.host, "must not be a UDP server: its datagrams are not counted one by one")
+            raise ConfigError("target", self.host, "must not be a UDP server: only streams are loaded")
         return LoadSpec(
             target=target, duration=self.window, warmup=0, interval=max(self.window / _SAMPLES, 0.01), **given
         )

@@ -184,7 +184,7 @@ def known_options() -> set[str]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_prose_names_options_verbs_and_files_that_exist(page: Path) -> None:
     plugin = set(re.findall(r"--fastecho-[a-z-]+", read(ROOT / "src/fastecho/testing/plugin.py")))
-    known = known_options() | plugin
+    known = known_options() | plugin | {"--headless"}  # of Locust
     for span in spans(page):
         if re.match(r"--[a-z]", span) or span.startswith("fastecho "):
             named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", span))

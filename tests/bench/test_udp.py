@@ -183,6 +183,16 @@ def test_ping_times_datagrams(fastecho, server):
     assert "3 sent, 3 received, 0 % lost, time" in out
 
 
+def test_ping_once_is_a_health_check(fastecho, server):
+    target = f"udp://127.0.0.1:{server.address[1]}"
+    code, _, err = fastecho("ping", target, "--once")
+    assert (code, err) == (0, "")
+    with serving(lambda count, data: []) as silent:
+        code, out, _ = fastecho("ping", silent, "--once", "-W", "0.1")
+    assert code == 1
+    assert f"{silent}: " in out
+
+
 @pytest.mark.parametrize(
     ("behave", "summary"),
     [

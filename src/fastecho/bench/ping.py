@@ -195,6 +195,8 @@ class DatagramPinger:
             self._sock = None
 
     def ping(self, sequence: int) -> Reply:
+        if self._sock is None:
+            self.connect()
         sock = self._sock
         assert sock is not None
         message = sequence.to_bytes(MIN_PING, "big") + os.urandom(self.size - MIN_PING)

@@ -37,6 +37,7 @@ WITHOUT_EFFECT = [
     (["ping", "h:1", "--tls-insecure"], "--tls-insecure: needs a tls:// target"),
     (["ping", "unix:/x", "--tls-insecure"], "--tls-insecure: needs a tls:// target"),
     (["ping", "h:1", "--tls-ca", "ca.pem"], "--tls-ca ca.pem: needs a tls:// target"),
+    (["ping", "h:1", "--once", "--count", "2"], "--count 2: must not be given with --once"),
     (["ping", "tls://h:1", "--tls-ca", "a", "--tls-insecure"], "--tls-ca a: must not be given with --tls-insecure"),
 ]
 # Those that change something beside every other option.

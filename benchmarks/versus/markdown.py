@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from benchmarks.versus import chart, reading
+from benchmarks.versus import chart, reading, rows
 from benchmarks.versus.record import Record
 from benchmarks.versus.tables import Table, absolute, detail, headline, pinned, rows_of, sleeping
 
@@ -80,6 +80,8 @@ def honest(record: Record) -> str:
         "**Where C or C++ leads** (above 1)",
         bullets(map(reading.line, reading.leads(record, reading.C_FAMILY)), "Nowhere in this run."),
     ]
+    if left_out := [row.label for row in rows.ROWS if row.name not in record.rows]:
+        parts += ["**Not measured in this run** (see [what was tried](performance-log.md))", bullets(left_out, "")]
     if others := reading.leads(record, ("go", "python")):
         parts += ["**Where Go or Python leads**", bullets(map(reading.line, others), "")]
     if absent := reading.unmeasured(record):

@@ -71,6 +71,13 @@ def test_what_was_not_measured_is_not_passed_over() -> None:
     assert "did not measure" in page(found)
 
 
+def test_rows_that_were_left_out_are_named() -> None:
+    text = page(record(cell("64x50", "fastecho", 0, 4.0)))
+    _, _, named = text.partition("**Not measured in this run**")
+    assert f"- {BY_NAME['4k'].label}" in named
+    assert "**Not measured" not in page(full_record())
+
+
 def test_failures_are_shown_everywhere() -> None:
     failed = Cell("64x50", "epoll", 1, error="3 corrupt; byte 17 came back wrong")
     found = record(

@@ -1,7 +1,7 @@
 /* The floor over TLS: an echo server with nothing in it but the system calls and OpenSSL.
  *
  * One thread, level-triggered epoll, one buffer of 16 KiB (a whole record) shared by all connections. OpenSSL reads
- * ahead, so that a record costs one recv instead of two. What SSL_write could not take is kept in memory of its own,
+ * ahead, so that a record costs one recv instead of two. What SSL_write could not take is kept in separate memory,
  * and that connection is not read until it has gone. A session ends at close_notify, end of file or error.
  *
  * usage: openssl_echo PORT PEM

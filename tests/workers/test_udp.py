@@ -119,7 +119,7 @@ def test_datagrams_wait_for_the_successor_of_a_worker_that_died() -> None:
         os.kill(worker, signal.SIGKILL)
         for number in range(50):
             assert client.recv(2000) == payload(number)
-        assert service.current()[0] != worker
+        wait_until(lambda: service.current()[0] != worker, "the line of its successor")
         assert service.stop() == 0
 
 
@@ -151,11 +151,18 @@ def test_a_second_instance_with_udp_is_refused() -> None:
 @linux
 def test_a_udp_port_that_another_program_shares_is_refused() -> None:
     """Both have SO_REUSEPORT and the same user: the kernel alone would split the clients between them."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
-        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        other.bind(("127.0.0.1", 0))
-        port = str(other.getsockname()[1])
-        with Service(command=[sys.executable, "-m", "fastecho", "--udp", "--workers", "2", "--port", port,
-                              "--ready-fd", "READY_FD"]) as service:
-            assert service.wait() == 69
-            assert f"udp://127.0.0.1:{port}: already in use" in service.errors
+
+    def errors_beside() -> str:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+            other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            other.bind(("127.0.0.1", 0))
+            port = str(other.getsockname()[1])
+            with Service(command=[sys.executable, "-m", "fastecho", "--udp", "--workers", "2", "--port", port,
+                                  "--ready-fd", "READY_FD"]) as service:
+                assert service.wait() == 69
+                return service.errors
+
+    # A process that runs beside the test may have the port for TCP: then other ports are tried.
+    said = next((errors for _ in range(3) if "tcp://" not in (errors := errors_beside())), "")
+    assert "udp://127.0.0.1:" in said
+    assert ": already in use" in said

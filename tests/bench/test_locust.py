@@ -24,6 +24,8 @@ from command import clean_environment
 from fastecho.bench import LoadSpec, Stop, run_load
 from patience import DEADLINE, wait_until
 
+pytestmark = pytest.mark.skipif(sys.version_info < (3, 11), reason="Locust needs Python 3.11 here")
+
 EXAMPLE = Path(__file__).parents[2] / "examples" / "locustfile.py"
 LIMIT = 6 * DEADLINE
 

@@ -76,6 +76,8 @@ def check_pip(words: list[str]) -> None:
 
 
 def check_locust(words: list[str]) -> None:
+    if sys.version_info < (3, 11):  # it is not installed there
+        return
     """Locust accepts the options, and finds the user in the file."""
     done = subprocess.run(
         [sys.executable, "-m", "locust", *words, "--list"], env=environment(), capture_output=True, text=True,

@@ -1,4 +1,4 @@
-"""What a request gets: `/metrics`, `/healthz` and `/readyz`, whatever the transport."""
+"""What a request gets: `/metrics`, `/healthz` and `/readyz`, on any transport."""
 
 import logging
 from collections.abc import Callable

@@ -76,7 +76,7 @@ def server_context(config: ServerConfig) -> ssl.SSLContext | None:
         return None
     context = _ServerContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = _VERSIONS[config.tls_min_version]
-    # A client that offers other protocols only is served without one: the callback of Python's ssl refuses nobody.
+    # A client that offers other protocols only is served without one: the callback of Python's ssl refuses no client.
     context.set_alpn_protocols([ALPN])
     context.num_tickets = config.tls_tickets
     if not config.tls_tickets:

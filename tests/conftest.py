@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, settings
 from children import ChildServer
 from patience import DEADLINE
 
-pytest_plugins = ["pytester"]
+pytest_plugins = ["pytester", "evidence"]
 
 # A background job of a script has SIGINT ignored, and a job of nohup SIGHUP. The processes that the tests start would
 # inherit that.

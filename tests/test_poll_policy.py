@@ -149,6 +149,17 @@ def test_two_misses_end_the_polling():
     assert thread.missed == 2
 
 
+def test_a_client_that_answers_sooner_after_some_polls_is_worth_their_misses():
+    thread = Thread()
+    polled = 0  # since the server has slept by itself
+    for _ in range(100_000):
+        thread.read((10 if polled > 8 else 55) * US)
+        polled = 0 if thread.left else polled + 1
+    assert 8 <= thread.missed < 30
+    assert thread.share_polled > 0.98
+    assert thread.cost < 0.9
+
+
 def test_it_polls_again_when_the_load_comes_back():
     thread = serving(5000, reads=10_000)
     assert thread.polled == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from benchmarks.versus import chart, reading, rows
@@ -73,10 +74,25 @@ def section(title: str, *paragraphs: str, level: int = 2) -> str:
     return "\n\n".join([f"{'#' * level} {title}", *(paragraph for paragraph in paragraphs if paragraph)])
 
 
+def explained(record: Record) -> list[str]:
+    """Why some of the missed ratios are missed, each with a link to its profile."""
+    found = [
+        f"{row.label}: {reason} ([the profile](performance-log.md#{anchor(row.log)}))."
+        for row, reason in reading.reasons(record)
+    ]
+    return ["**Why**", bullets(found, "")] if found else []
+
+
+def anchor(heading: str) -> str:
+    """The name that GitHub and MkDocs give to a heading, for links."""
+    return re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-")
+
+
 def honest(record: Record) -> str:
     parts = [
         "**Ratios to hold that this run misses**",
         bullets(map(reading.missed_line, reading.missed(record)), "None."),
+        *explained(record),
         "**Where C or C++ leads** (above 1)",
         bullets(map(reading.line, reading.leads(record, reading.C_FAMILY)), "Nowhere in this run."),
     ]

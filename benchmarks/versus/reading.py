@@ -9,6 +9,7 @@ from benchmarks.versus import chart, peers, rows
 from benchmarks.versus.chart import Bar
 from benchmarks.versus.ratios import Comparison, compare, typical
 from benchmarks.versus.record import Record
+from benchmarks.versus.rows import Row
 from benchmarks.versus.tables import comparisons, headline_peers, ratio_text, rows_of
 
 C_FAMILY = ("c", "c++")
@@ -59,6 +60,12 @@ def missed_line(found: Comparison) -> str:
     text += f", to hold {found.ceiling:.2f}"
     held = found.ratio is not None and found.ceiling is not None and found.ratio.low <= found.ceiling
     return text + "; held in some rounds" if held else text
+
+
+def reasons(record: Record) -> list[tuple[Row, str]]:
+    """The rows with a ratio that is missed for a known reason, and that reason."""
+    names = {comparison.row.name for comparison in missed(record)}
+    return [(row, row.reason) for row in rows_of(record) if row.name in names and row.reason]
 
 
 def starved(record: Record) -> list[str]:

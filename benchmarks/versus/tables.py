@@ -23,7 +23,9 @@ class Table:
 
 
 def headline_peers(row: Row) -> tuple[str, ...]:
-    """The four columns; where our arm spins or serves TLS, the floor does too."""
+    """The four columns; where our arm spins or serves TLS, the floor does too. The UDP server's array has 64 KiB."""
+    if row.udp:
+        return tuple("asio-udp" if name == "asio-64k" else name for name in HEADLINE)
     floor = peers.FLOOR_SPINNING if peers.BY_NAME[row.subject].spins else peers.FLOOR_TLS if row.tls else peers.FLOOR
     return tuple(floor if name == peers.FLOOR else name for name in HEADLINE)
 

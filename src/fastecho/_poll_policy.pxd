@@ -14,6 +14,7 @@ cdef class PollPolicy:
     cdef int64_t hits               # polls that a byte ended
     cdef int64_t misses             # polls that the limit ended
     cdef int64_t misses_in_a_row    # in earlier windows too
+    cdef bint warming_up            # the first window of a trial
     # what earlier windows have shown
     cdef double sleeping_cost       # CPU seconds a read
     cdef double polling_cost

@@ -21,21 +21,24 @@ the next byte is further away than a wake-up is worth.
 Pays: no other thread took the core, bytes ended the polls, and a read takes as little CPU as it did asleep, as the mean of
 the trial and then as a moving average. A tie goes to polling, which answers sooner: up to one part in DEARER more.
 
-What it can cost. A poll lasts at most 50 us: while the client sleeps too, its next byte is a wake-up of the client away.
-Two misses in a row end the polling, as do two in a window without eight
-hits for each more. A trial ends at the first window that is far too dear. Where polling did not pay for long, the pause
-until the next trial becomes four times as long, up to MOST_PAUSE reads, of which a trial is below 1 %. A read in a pause
-costs a subtraction and a branch.
+The first window of a trial is a warm-up, in which only WARM_UP_MISSES misses end the polling. A client that sleeps as well
+answers one wake-up later, which can be later than a poll lasts. Once the server answers sooner, the client's core sleeps
+less deeply and answers sooner too, but not from the first poll on.
+
+What it can cost. A poll lasts at most 50 us. After the warm-up two misses in a row end the polling, as do two in a window
+without eight hits for each more. A trial ends at the first window that is far too dear. Where polling did not pay for long,
+the pause until the next trial becomes four times as long, up to MOST_PAUSE reads, of which a trial is below 1 %. A read in
+a pause costs a subtraction and a branch.
 """
 
 cdef enum:
     # in reads
     SLEEPING_WINDOW = 256
     POLLING_WINDOW = 64
-    MOST_PAUSE = 4096
+    MOST_PAUSE = 16384
     MOST_POLLED = 65536
     # in windows
-    TRIAL = 4
+    TRIAL = 4               # after the warm-up
     AVERAGED = 16
     # a share of one in so many
     LEAST_BUSY = 4          # of the core, by a loop that sleeps
@@ -46,6 +49,8 @@ cdef enum:
     TOO_DEAR = 8            # of the cost of sleeping, above it: ends a trial early
     DEARER = 64             # of the cost of sleeping, above it: ends polling
     GROWTH = 4              # of the pause
+    # in polls
+    WARM_UP_MISSES = 16
 cdef double LIMIT = 50e-6
 
 
@@ -103,6 +108,7 @@ cdef class PollPolicy:
         ):
             self.polled = self.windows = self.misses_in_a_row = 0
             self.polling_cost = 0
+            self.warming_up = True
             self.begin_window(0)
         else:
             self.begin_window(self.pause)
@@ -120,17 +126,23 @@ cdef class PollPolicy:
             self.pause = SLEEPING_WINDOW
             self.begin_window(SLEEPING_WINDOW)
         else:
+            self.warming_up = False
+            self.misses_in_a_row = 0
             self.begin_window(0)
 
     cdef bint pays(self, const ThreadUsage* used) noexcept:
         cdef double more = self.sleeping_cost / (DEARER if self.windows + 1 >= TRIAL else TOO_DEAR)
         if used.preemptions or self.misses_too_often() or self.hits * LEAST_HITS < self.reads:
             return False
+        if self.warming_up:
+            return True
         self.windows += 1
         self.polling_cost += (used.cpu / self.reads - self.polling_cost) / min(self.windows, <int64_t>AVERAGED)
         return self.polling_cost <= self.sleeping_cost + more
 
     cdef bint misses_too_often(self) noexcept:
+        if self.warming_up:
+            return self.misses > WARM_UP_MISSES
         return self.misses_in_a_row > 1 or self.misses > 1 + self.hits // MOST_MISSES
 
     cdef void begin_window(self, int64_t reads_asleep) noexcept:

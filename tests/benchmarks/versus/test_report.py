@@ -65,6 +65,27 @@ def test_misses_are_listed_with_their_ceiling() -> None:
     assert "to hold 0.30" in page(full_record())
 
 
+def test_a_missed_ratio_has_its_reason_and_a_link_to_the_profile() -> None:
+    slow = record(cell("churn-client", "fastecho", 0, 9.0), cell("churn-client", "asio-64k", 0, 5.0))
+    line = next(line for line in page(slow).splitlines() if "the profile" in line)
+    assert line.startswith(f"- {BY_NAME['churn-client'].label}: about 18,900 of")
+    assert "performance-log.md#why-the-ratios-of-churn-did-not-reproduce" in line
+    fast = record(cell("churn-client", "fastecho", 0, 4.0), cell("churn-client", "asio-64k", 0, 5.0))
+    assert "the profile" not in page(fast)
+
+
+def test_the_log_has_the_sections_that_rows_name() -> None:
+    log = (Path(__file__).parents[3] / "docs" / "performance-log.md").read_text(encoding="utf-8")
+    for row in ROWS:
+        assert bool(row.reason) == bool(row.log)
+        assert not row.log or f"\n## {row.log}\n" in log
+
+
+def test_rows_of_udp_are_compared_with_asio_over_udp() -> None:
+    cells = (cell("udp", "fastecho-udp", 0, 4.0), cell("udp", "asio-udp", 0, 5.0))
+    assert headline(record(*cells)).body[0][3].startswith("0.80")
+
+
 def test_what_was_not_measured_is_not_passed_over() -> None:
     found = record(cell("64x50", "fastecho", 0, 4), cell("64x50", "epoll", 0, 4))
     assert {miss.peer for miss in reading.unmeasured(found)} == {"asio-1k", "asio-64k", "uvloop-buffered"}

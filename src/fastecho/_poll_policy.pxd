@@ -18,6 +18,7 @@ cdef class PollPolicy:
     # what earlier windows have shown
     cdef double sleeping_cost       # CPU seconds a read
     cdef double polling_cost
+    cdef double interruptions       # by other threads since polling began, less one for each QUIET_TIME
     cdef int64_t windows            # since polling began
     cdef int64_t polled             # reads since polling began
     cdef int64_t pause              # reads to sleep for when polling does not pay

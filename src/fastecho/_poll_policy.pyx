@@ -18,8 +18,10 @@ Worth trying: the loop slept before most reads of the window, used its core for 
 to no other thread. A loop that never sleeps has nothing to save. A loop that is idle most of the time would poll in vain:
 the next byte is further away than a wake-up is worth.
 
-Pays: no other thread took the core, bytes ended the polls, and a read takes as little CPU as it did asleep, as the mean of
-the trial and then as a moving average. A tie goes to polling, which answers sooner: up to one part in DEARER more.
+Pays: a read takes as little CPU as it did asleep, as the mean of the trial and then as a moving average, and no other
+thread needs the core. A tie goes to polling, which answers sooner: up to one part in DEARER more. Threads of the kernel
+take the core now and then. A busy thread takes it every few milliseconds: MOST_INTERRUPTIONS, less one for each QUIET_TIME
+of CPU, end the polling.
 
 The first window of a trial is a warm-up, in which only WARM_UP_MISSES misses end the polling. A client that sleeps as well
 answers one wake-up later, which can be later than a poll lasts. Once the server answers sooner, the client's core sleeps
@@ -43,7 +45,6 @@ cdef enum:
     # a share of one in so many
     LEAST_BUSY = 4          # of the core, by a loop that sleeps
     LEAST_SLEEPS = 4        # of the reads, after a sleep
-    LEAST_HITS = 16         # of the reads, ended a poll
     MOST_MISSES = 8         # of the polls
     MOST_PREEMPTIONS = 64   # of the reads
     TOO_DEAR = 8            # of the cost of sleeping, above it: ends a trial early
@@ -51,7 +52,9 @@ cdef enum:
     GROWTH = 4              # of the pause
     # in polls
     WARM_UP_MISSES = 16
-cdef double LIMIT = 50e-6
+cdef double LIMIT = 50e-6           # seconds
+cdef double QUIET_TIME = 10e-3
+cdef double MOST_INTERRUPTIONS = 2.0
 
 
 cdef class PollPolicy:
@@ -108,6 +111,7 @@ cdef class PollPolicy:
         ):
             self.polled = self.windows = self.misses_in_a_row = 0
             self.polling_cost = 0
+            self.interruptions = 0
             self.warming_up = True
             self.begin_window(0)
         else:
@@ -132,7 +136,8 @@ cdef class PollPolicy:
 
     cdef bint pays(self, const ThreadUsage* used) noexcept:
         cdef double more = self.sleeping_cost / (DEARER if self.windows + 1 >= TRIAL else TOO_DEAR)
-        if used.preemptions or self.misses_too_often() or self.hits * LEAST_HITS < self.reads:
+        self.interruptions = max(self.interruptions - used.cpu / QUIET_TIME, 0.0) + used.preemptions
+        if self.interruptions > MOST_INTERRUPTIONS or self.misses_too_often():
             return False
         if self.warming_up:
             return True

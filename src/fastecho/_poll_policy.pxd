@@ -29,5 +29,6 @@ cdef class PollPolicy:
     cdef void judge_sleeping(self, const ThreadUsage* used) noexcept
     cdef void judge_polling(self, const ThreadUsage* used) noexcept
     cdef bint pays(self, const ThreadUsage* used) noexcept
+    cdef bint was_cheaper(self) noexcept
     cdef bint misses_too_often(self) noexcept
     cdef void begin_window(self, int64_t reads_asleep) noexcept

@@ -28,9 +28,9 @@ answers one wake-up later, which can be later than a poll lasts. Once the server
 less deeply and answers sooner too, but not from the first poll on.
 
 What it can cost. A poll lasts at most 50 us. After the warm-up two misses in a row end the polling, as do two in a window
-without eight hits for each more. A trial ends at the first window that is far too dear. Where polling did not pay for long,
-the pause until the next trial becomes four times as long, up to MOST_PAUSE reads, of which a trial is below 1 %. A read in
-a pause costs a subtraction and a branch.
+without eight hits for each more. A trial ends at the first window that is far too dear. Where polling did not pay, the
+pause until the next trial becomes four times as long, up to MOST_PAUSE reads, of which a trial is below 1 %. A read in a
+pause costs a subtraction and a branch.
 """
 
 cdef enum:
@@ -120,11 +120,11 @@ cdef class PollPolicy:
     cdef void judge_polling(self, const ThreadUsage* used) noexcept:
         self.polled += self.reads
         if not self.pays(used):
-            # After a long time of polling it was an exception, such as a thread of the kernel.
-            if self.polled < self.pause * GROWTH:
-                self.pause = min(self.pause * GROWTH, MOST_PAUSE)
-            else:
+            # What ends a long time of polling, or polling that was cheaper until two misses, was an exception.
+            if self.polled >= self.pause * GROWTH or self.was_cheaper():
                 self.pause = max(self.pause // GROWTH, SLEEPING_WINDOW)
+            else:
+                self.pause = min(self.pause * GROWTH, MOST_PAUSE)
             self.begin_window(self.pause)
         elif self.polled >= MOST_POLLED:
             self.pause = SLEEPING_WINDOW
@@ -135,15 +135,24 @@ cdef class PollPolicy:
             self.begin_window(0)
 
     cdef bint pays(self, const ThreadUsage* used) noexcept:
-        cdef double more = self.sleeping_cost / (DEARER if self.windows + 1 >= TRIAL else TOO_DEAR)
+        cdef double more
         self.interruptions = max(self.interruptions - used.cpu / QUIET_TIME, 0.0) + used.preemptions
+        if not self.warming_up:
+            self.windows += 1
+            self.polling_cost += (
+                (used.cpu / max(self.reads, 1) - self.polling_cost) / min(self.windows, <int64_t>AVERAGED)
+            )
         if self.interruptions > MOST_INTERRUPTIONS or self.misses_too_often():
             return False
-        if self.warming_up:
-            return True
-        self.windows += 1
-        self.polling_cost += (used.cpu / self.reads - self.polling_cost) / min(self.windows, <int64_t>AVERAGED)
-        return self.polling_cost <= self.sleeping_cost + more
+        more = self.sleeping_cost / (DEARER if self.windows >= TRIAL else TOO_DEAR)
+        return self.warming_up or self.polling_cost <= self.sleeping_cost + more
+
+    cdef bint was_cheaper(self) noexcept:
+        return (
+            self.windows >= TRIAL
+            and self.polling_cost < self.sleeping_cost
+            and self.interruptions <= MOST_INTERRUPTIONS
+        )
 
     cdef bint misses_too_often(self) noexcept:
         if self.warming_up:

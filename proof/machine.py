@@ -1,0 +1,43 @@
+"""Where a run took place, and with what. No names of hosts, of people or of folders."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+
+from benchmarks.versus.machine import describe
+from proof.record import ROOT
+
+PACKAGES = ("fastecho", "uvloop", "Cython", "pytest", "hypothesis")
+
+__all__ = ["commit", "describe", "now", "versions"]
+
+
+def versions() -> dict[str, str]:
+    found = {"Python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def commit() -> str:
+    """The commit of the sources, with "and changes" where some are not committed; "unknown" outside a clone."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        # What a run writes itself is no change of what was run.
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!proof/records", ":!docs")
+        return git("rev-parse", "--short=10", "HEAD") + (" and changes" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def now() -> str:
+    return datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")

@@ -1,0 +1,145 @@
+"""docs/reliability.md, made of the records and of findings.toml alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from proof.findings import Findings
+from proof.promises import Promise, amounts_text, promises
+from proof.record import FAILED, NOT_RUN, RECORDS, ROOT, Record, Run, load_all
+from proof.soak import summary
+
+PAGE = ROOT / "docs" / "reliability.md"
+
+INTRODUCTION = """\
+What fastecho promises, how much each promise was tried, and what came of it. Each line below is a test that anyone can
+run again: `make proof` is the short form, `make soak HOURS=1` loads a service for an hour and compares every byte."""
+
+METHOD = """\
+Where a test has several cases (both event loops, TLS and plain), the line has all of them: counts are summed up, and
+of a measured value the greatest stands. What a machine does not allow is not run, and never counts as passed."""
+
+SOAK = """\
+Two services of four workers under the same mixed load: messages of 1 B to 256 KiB, a connection for each message, clients
+that read slowly, half-close or reset, and UDP; a third one speaks TLS. In one of the two, workers are killed and all workers
+are replaced (SIGHUP) while the load goes on. Only there may a connection end, and only by that. Growth is that of the least-squares
+line through samples that are taken when no connection is open, without the first fifth of a run."""
+
+KINDS = {
+    "proof": "`make proof`",
+    "release": "`python -m proof --amount release`",
+    "soak": "`make soak`",
+}
+
+
+def cell(text: str) -> str:
+    """`text` for a cell of a table: on one line, and no column begins in it."""
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def table(head: Sequence[str], body: Iterable[Sequence[str]], right: Sequence[int] = ()) -> str:
+    rule = "|" + "|".join("---:" if column in right else "---" for column in range(len(head))) + "|"
+    lines = [head, *body]
+    first, *rest = ("| " + " | ".join(cell(text) for text in line) + " |" for line in lines)
+    return "\n".join([first, rule, *rest])
+
+
+def bullets(lines: Iterable[str], none: str) -> str:
+    return "\n".join(f"- {' '.join(line.split())}" for line in lines) or none
+
+
+def section(title: str, *paragraphs: str) -> str:
+    return "\n\n".join([f"## {title}", *filter(None, paragraphs)])
+
+
+def result(promise: Promise) -> str:
+    if promise.outcome == FAILED:
+        return f"**failed** ({len(promise.failed)} of {promise.cases}): {'; '.join(promise.failed)}"
+    if promise.outcome == NOT_RUN:
+        return NOT_RUN
+    return f"passed, {len(promise.not_run)} of {promise.cases} not run" if promise.not_run else "passed"
+
+
+def verdict(found: Sequence[Promise]) -> str:
+    texts = {each.text for each in found}
+    broken = {each.text for each in found if each.outcome == FAILED}
+    tried = {each.text for each in found if each.outcome != NOT_RUN}
+    parts = [f"{len(tried - broken)} of {len(texts)} promises were tried and held"]
+    if broken:
+        parts.append(f"**{len(broken)} did not hold**")
+    if untried := len(texts - tried):
+        parts.append(f"{untried} could not be tried on this machine")
+    return ", ".join(parts) + "."
+
+
+def promise_table(found: Sequence[Promise]) -> str:
+    body, before = [], ""
+    for each in found:
+        text = each.text if each.text != before else ""
+        before = each.text
+        body.append((text, f"`{each.test}`", amounts_text(each.amounts), each.kind, result(each)))
+    return table(("promise", "test", "amount", "run", "result"), body)
+
+
+def not_run(found: Sequence[Promise], findings: Findings) -> str:
+    lines = [
+        f"{each.text} (`{each.test}`, {each.kind}): {'; '.join(dict.fromkeys(each.not_run))}"
+        for each in found
+        if each.not_run
+    ]
+    lines += [f"{each.what} {each.why}" for each in findings.not_run]
+    return section("Not run, and why", bullets(lines, "Everything was run."))
+
+
+def mended(findings: Findings) -> str:
+    lines = (f"{each.what} `{each.test}`" for each in findings.mended)
+    return section("Found and mended", "Each bug has a test that fails without its mend.", bullets(lines, "None yet."))
+
+
+def facts(found: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in found.items())
+
+
+def duration(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} hours" if seconds >= 5400 else f"{seconds / 60:.1f} minutes"
+
+
+def described(kind: str, run: Run) -> str:
+    return (
+        f"{KINDS.get(kind, kind)}: {run.started}, {duration(run.seconds)}, commit {run.commit}. "
+        f"Machine: {facts(run.machine)}. Versions: {facts(run.versions)}. Command: `{run.command}`."
+    )
+
+
+def soak(records: Sequence[Record]) -> str:
+    found = [run for record in records if record.kind == "soak" for run in record.runs]
+    if not found:
+        return ""
+    right = range(1, len(summary.HEAD))
+    return section("Soak", SOAK, table(summary.HEAD, summary.rows(found), right))
+
+
+def runs(records: Sequence[Record]) -> str:
+    lines = (described(record.kind, run) for record in records for run in record.runs)
+    return section("Runs, machine and versions", bullets(lines, "No run yet: `make proof`."))
+
+
+def page(records: Sequence[Record], findings: Findings) -> str:
+    found = promises(records)
+    parts = [
+        "# Reliability",
+        "<!-- Written by `make proof` and `make soak` from proof/records and proof/findings.toml; "
+        "changes here are lost. -->",
+        INTRODUCTION,
+        section("Promises", verdict(found), promise_table(found), METHOD) if found else "",
+        soak(records),
+        not_run(found, findings),
+        mended(findings),
+        runs(records),
+    ]
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def write(directory: Path = RECORDS, to: Path = PAGE) -> None:
+    to.write_text(page(load_all(directory), Findings.load()), encoding="utf-8")

@@ -1,0 +1,169 @@
+"""docs/reliability.md, made of records that are written here."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pages import ROOT, read
+from proof import page
+from proof.findings import Findings, Mended, NotRun
+from proof.promises import amounts_text, combine, promises
+from proof.record import FAILED, NOT_RUN, Evidence, Record, Run, load_all, read_evidence
+
+RUN = Run(
+    started="2026-01-02 03:04 UTC",
+    seconds=90.0,
+    command="python -m proof",
+    commit="0123456789",
+    machine={"processor": "Some CPU", "system": "Linux 6.18 x86_64"},
+    versions={"Python": "3.12.1", "uvloop": "0.22.1"},
+)
+CUTS = "A client gets each byte once, in order."
+TLS = "No byte is sent in the clear."
+
+
+def record(*evidence: Evidence, kind: str = "proof") -> Record:
+    return Record(kind, (replace(RUN, evidence=evidence),))
+
+
+def steps(case: str, count: int, **more: object) -> Evidence:
+    return Evidence(CUTS, f"tests/test_cuts.py::test_steps[{case}]", amounts={"steps": count}, **more)
+
+
+def rows(text: str) -> list[list[str]]:
+    """The cells of the lines of the first table, without its head."""
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines[2:]]
+
+
+def section(text: str, title: str) -> str:
+    return text.partition(f"## {title}")[2].partition("\n## ")[0]
+
+
+def test_the_cases_of_one_test_are_one_line_with_the_sum_of_their_amounts() -> None:
+    text = page.page([record(steps("uvloop", 60_000), steps("asyncio", 40_000))], Findings())
+    assert rows(text) == [[CUTS, "`test_cuts.py::test_steps`", "100,000 steps", "proof", "passed"]]
+    assert "1 of 1 promises were tried and held." in text
+
+
+def test_a_promise_that_one_case_breaks_is_broken_and_the_reason_is_shown() -> None:
+    broken = steps("asyncio", 40_000, outcome=FAILED, reason="AssertionError: 3 bytes | are missing")
+    text = page.page([record(steps("uvloop", 60_000), broken)], Findings())
+    ((*_, result),) = rows(text)
+    assert result == "**failed** (1 of 2): AssertionError: 3 bytes \\| are missing"
+    assert "0 of 1 promises were tried and held, **1 did not hold**." in text
+
+
+def test_what_was_skipped_is_not_passed_and_its_reason_is_listed() -> None:
+    skipped = Evidence(TLS, "tests/net/test_tls.py::test_clear", NOT_RUN, reason="needs a network namespace")
+    text = page.page([record(steps("uvloop", 1), skipped)], Findings())
+    assert rows(text)[1] == [TLS, "`net/test_tls.py::test_clear`", "", "proof", "not run"]
+    assert "1 of 2 promises were tried and held, 1 could not be tried on this machine." in text
+    listed = section(text, "Not run")
+    assert "needs a network namespace" in listed
+    assert TLS in listed
+
+
+def test_a_test_that_ran_in_some_cases_says_in_how_many_it_did_not() -> None:
+    skipped = steps("asyncio", 5, outcome=NOT_RUN, reason="no such loop")
+    text = page.page([record(steps("uvloop", 7), skipped)], Findings())
+    ((_, _, amount, _, result),) = rows(text)
+    assert (amount, result) == ("7 steps", "passed, 1 of 2 not run")
+    assert "no such loop" in section(text, "Not run")
+
+
+def test_each_kind_of_run_has_its_own_line_and_the_promise_stands_once() -> None:
+    text = page.page([record(steps("a", 1)), record(steps("a", 10), kind="release")], Findings())
+    assert [(line[0], line[2], line[3]) for line in rows(text)] == [
+        (CUTS, "1 steps", "proof"), ("", "10 steps", "release"),
+    ]  # fmt: skip
+
+
+def test_counts_are_summed_up_and_of_a_measured_value_the_greatest_stands() -> None:
+    found = combine([{"steps": 2, "p99_ms": 1.25, "loop": "uvloop"}, {"steps": 3, "p99_ms": 0.5, "loop": "asyncio"}])
+    assert found == {"steps": 5, "p99_ms": 1.25, "loop": "uvloop, asyncio"}
+    assert amounts_text(found) == "5 steps, 1.25 p99 ms, loop: uvloop, asyncio"
+
+
+def test_what_was_found_and_what_was_not_run_by_hand_is_listed() -> None:
+    findings = Findings((Mended("A reset lost a byte.", "test_x.py::test_y"),), (NotRun("Half a year.", "Too long."),))
+    text = page.page([], findings)
+    assert "- A reset lost a byte. `test_x.py::test_y`" in section(text, "Found and mended")
+    assert "- Half a year. Too long." in section(text, "Not run")
+
+
+def test_the_page_names_machine_versions_commit_and_duration_of_each_run() -> None:
+    last = section(page.page([record(steps("a", 1))], Findings()), "Runs")
+    for said in ("Some CPU", "Linux 6.18 x86_64", "Python 3.12.1", "uvloop 0.22.1", "0123456789", "1.5 minutes"):
+        assert said in last
+
+
+def test_a_record_is_read_as_it_was_saved(tmp_path: Path) -> None:
+    saved = record(steps("uvloop", 3), kind="release")
+    saved.save(tmp_path)
+    assert load_all(tmp_path) == [saved]
+    assert Record.load_or_new("release", tmp_path) == saved
+    assert Record.load_or_new("soak", tmp_path) == Record("soak")
+
+
+def test_a_file_of_another_format_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "proof.json").write_text('{"format": 0, "kind": "proof", "runs": []}')
+    with pytest.raises(ValueError, match="format 1"):
+        load_all(tmp_path)
+
+
+def test_the_evidence_of_pytest_is_read(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lines that the plugin of tests/support/evidence.py writes, read by the proof."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests" / "support"))
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    pytester.makeini("[pytest]\nmarkers =\n    proof(promise): a promise\n")
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.proof("It holds.")
+        @pytest.mark.parametrize("case", [1, 2])
+        def test_holds(case, amount, record_property):
+            record_property("steps", amount(suite=1, proof=20))
+
+        @pytest.mark.proof("It breaks.")
+        def test_breaks():
+            assert False, "broken"
+
+        @pytest.mark.proof("It waits.")
+        def test_waits():
+            pytest.skip("not here")
+
+        def test_without_a_promise():
+            pass
+        """
+    )
+    pytester.runpytest_subprocess("-p", "evidence", "-p", "no:cacheprovider", "--amount", "proof", "--evidence", "lines")
+    evidence = read_evidence((pytester.path / "lines").read_text().splitlines())
+    found = {each.text: each for each in promises([record(*evidence)])}
+    assert {text: each.outcome for text, each in found.items()} == {
+        "It holds.": "passed", "It breaks.": "failed", "It waits.": "not run",
+    }  # fmt: skip
+    assert found["It holds."].amounts == {"steps": 40}
+    assert found["It waits."].not_run == ("not here",)
+
+
+def test_the_page_of_the_repository_is_made_of_its_records() -> None:
+    assert read(page.PAGE) == page.page(load_all(), Findings.load())
+
+
+def test_no_record_names_a_path_or_a_host() -> None:
+    for path in sorted((ROOT / "proof" / "records").glob("*.json")):
+        # A path that begins at the root of a file system, other than in an address.
+        assert not re.search(r"(?<![\w./:])/(?:home|root|tmp|work|Users|var)/", read(path)), path.name
+        assert all({"hostname", "user"}.isdisjoint(run.machine) for run in Record.load(path).runs)
+
+
+@pytest.mark.parametrize("each", Findings.load().mended, ids=lambda each: each.test)
+def test_each_mended_bug_names_a_test_that_exists(each: Mended) -> None:
+    file, _, name = each.test.partition("::")
+    assert f"def {name}(" in read(ROOT / "tests" / file)

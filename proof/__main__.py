@@ -1,6 +1,6 @@
 """Try what fastecho promises, in quantity, and write docs/reliability.md.
 
-    python -m proof                       the short form, at most 5 minutes: proof/records/proof.json, docs/reliability.md
+    python -m proof                       the short form, at most 5 minutes: proof/records/proof.json and the page
     python -m proof --amount release      hours: proof/records/release.json
     python -m proof -- -k cut             some of the tests; prints what they did, writes nothing
     python -m proof --page                the page again, from the records; nothing is run

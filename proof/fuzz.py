@@ -64,8 +64,9 @@ def fuzz(target: str, seconds: float, *, grow: bool = False) -> Fuzzed:
         found, broken = Path(directory, "found"), Path(directory, "broken")
         found.mkdir()
         broken.mkdir()
-        options = [f"-max_total_time={max(1, round(seconds))}", f"-max_len={LONGEST}", "-timeout=20", "-rss_limit_mb=2048"]
-        options += ["-print_final_stats=1", f"-artifact_prefix={broken}/", str(found), str(CORPUS / target)]
+        options = [f"-max_total_time={max(1, round(seconds))}", f"-max_len={LONGEST}", "-timeout=20"]
+        options += ["-rss_limit_mb=2048", "-print_final_stats=1", f"-artifact_prefix={broken}/"]
+        options += [str(found), str(CORPUS / target)]
         code = _CHILD.format(support=str(SUPPORT), target=target)
         done = subprocess.run(
             [sys.executable, "-c", code, *options],

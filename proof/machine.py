@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 
 from benchmarks.versus.machine import describe
+
 from proof.record import ROOT
 
 PACKAGES = ("fastecho", "uvloop", "Cython", "pytest", "hypothesis")

@@ -21,10 +21,11 @@ Where a test has several cases (both event loops, TLS and plain), the line has a
 of a measured value the greatest stands. What a machine does not allow is not run, and never counts as passed."""
 
 SOAK = """\
-Two services of four workers under the same mixed load: messages of 1 B to 256 KiB, a connection for each message, clients
-that read slowly, half-close or reset, and UDP; a third one speaks TLS. In one of the two, workers are killed and all workers
-are replaced (SIGHUP) while the load goes on. Only there may a connection end, and only by that. Growth is that of the least-squares
-line through samples that are taken when no connection is open, without the first fifth of a run."""
+Two services of four workers have the same mixed load: messages of 1 B to 256 KiB, a connection for each message,
+clients that read slowly, half-close or reset, and UDP. A third one speaks TLS. In one of the two, workers are killed
+and all workers are replaced (SIGHUP) while the load goes on. Only there may a connection end, and only by that. Growth
+is the slope of the least-squares line through samples that are taken when no connection is open, without the first
+fifth of a run."""
 
 KINDS = {
     "proof": "`make proof`",
@@ -129,8 +130,7 @@ def page(records: Sequence[Record], findings: Findings) -> str:
     found = promises(records)
     parts = [
         "# Reliability",
-        "<!-- Written by `make proof` and `make soak` from proof/records and proof/findings.toml; "
-        "changes here are lost. -->",
+        "<!-- Written by `make proof` and `make soak` from proof/records and proof/findings.toml: do not edit. -->",
         INTRODUCTION,
         section("Promises", verdict(found), promise_table(found), METHOD) if found else "",
         soak(records),

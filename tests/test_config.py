@@ -304,6 +304,8 @@ def test_hosts_are_kept_tidy(host: str, kept: str) -> None:
         "*,::1",
         "127.0.0.1:80",
         "[::1]:80",
+        "[[a]]",
+        "[[*]],127.0.0.1",
         "a b",
         "a\0b",
         "a..b",
@@ -432,6 +434,11 @@ def test_every_size_can_be_shown_and_read_again(size: int) -> None:
 @given(st.floats(0.001, 86400).map(lambda seconds: round(seconds, 4)))
 def test_every_time_can_be_shown_and_read_again(seconds: float) -> None:
     assert BY_NAME["write_timeout"].parse(format_seconds(seconds)) == seconds
+
+
+@given(st.floats(0, 86400))
+def test_the_smallest_time_can_be_shown_and_read_again(seconds: float) -> None:
+    assert BY_NAME["drain_grace"].parse(format_seconds(seconds)) == seconds
 
 
 @given(st.sampled_from(options()), st.text())

@@ -87,13 +87,14 @@ def carry_out(load: Load, port: int, seconds: float, seed: int, stop: Stop) -> O
     return Outcome(result.echoes, result.bytes, errors, details)
 
 
-def _serve(load: Load, port: int, orders: Connection, stopping: Any) -> None:
+def _serve(load: Load, port: int, orders: Connection, stops: Connection) -> None:
     """The body of a load's process: a round for each order (seconds, seed), until None or the end of its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     stop = Stop()
 
     def watch() -> None:
-        stopping.wait()
+        with contextlib.suppress(EOFError):
+            stops.recv()
         stop.request()
 
     threading.Thread(target=watch, daemon=True).start()
@@ -110,16 +111,23 @@ def _serve(load: Load, port: int, orders: Connection, stopping: Any) -> None:
 class LoadProcess:
     """A process that carries out `load`; a context manager that ends it."""
 
-    def __init__(self, load: Load, port: int, stopping: Any) -> None:
+    def __init__(self, load: Load, port: int) -> None:
         self.load = load
         context = multiprocessing.get_context("spawn")
-        self._orders, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(load, port, theirs, stopping), daemon=True)
+        self._orders, orders = context.Pipe()
+        stops, self._stops = context.Pipe(duplex=False)
+        self._process = context.Process(target=_serve, args=(load, port, orders, stops), daemon=True)
         self._process.start()
-        theirs.close()
+        orders.close()
+        stops.close()
 
     def begin(self, seconds: float, seed: int) -> None:
         self._orders.send((seconds, seed))
+
+    def stop(self) -> None:
+        """End the round under way early, and each that begins."""
+        with contextlib.suppress(OSError):
+            self._stops.send(None)
 
     def is_done(self, seconds: float) -> bool:
         return self._orders.poll(seconds)
@@ -137,8 +145,10 @@ class LoadProcess:
     def __exit__(self, *_: object) -> None:
         with contextlib.suppress(OSError):
             self._orders.send(None)
+        self.stop()
         self._process.join(10)
         if self._process.is_alive():
             self._process.kill()
             self._process.join()
         self._orders.close()
+        self._stops.close()

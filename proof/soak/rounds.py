@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import random
 import time
 from collections import Counter
@@ -11,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from proof.soak.growth import Sample, sample
 from proof.soak.loads import COMMON, PATIENCE, TLS, Load, LoadProcess, Outcome
@@ -70,7 +68,8 @@ class Tally:
                 wrong += count
                 self.errors[kind] += count
         if wrong:
-            self.details += [f"{service}, {load.name}: {line}" for line in outcome.details][: max(0, 20 - len(self.details))]
+            shown = [f"{service}, {load.name}: {line}" for line in outcome.details]
+            self.details = [*self.details, *shown][:20]
 
     def complain(self, kind: str, detail: str) -> None:
         self.errors[kind] += 1
@@ -84,10 +83,9 @@ class Soak:
         self.certificate, self.draw = certificate, random.Random(seed)
         self.plans = {STEADY: loads, DISTURBED: loads, SECURE: tls}
         self.tally = Tally()
-        self.ending = False  # set by a signal handler, which must not touch the locks of an Event
+        self.ending = False  # set by a signal handler
         self._due = 0.0  # seconds into the round, of the next kill or reload; 0: not drawn yet
         self._replaced: Sequence[int] = ()  # workers that a reload is to replace
-        self._stopping: Any = multiprocessing.get_context("spawn").Event()
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Soak:
@@ -100,7 +98,7 @@ class Soak:
                 SECURE: enter(Service(SECURE, 2, "--tls-cert", self.certificate)),
             }
             self.loads = [
-                (name, enter(LoadProcess(load, self.services[name].port, self._stopping)))
+                (name, enter(LoadProcess(load, self.services[name].port)))
                 for name, plan in self.plans.items()
                 for load in plan
             ]
@@ -112,7 +110,8 @@ class Soak:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stopping.set()
+        for _, load in self.loads:
+            load.stop()
         self._stack.__exit__(kind, error, trace)
 
     def _sample(self, service: Service) -> Sample:
@@ -148,7 +147,8 @@ class Soak:
                 patience += now - last
             last = now
             if self.ending:
-                self._stopping.set()
+                for _, load in self.loads:
+                    load.stop()
             elif now - begun < seconds:
                 disturb(now - begun, seconds)
             if now - begun > patience:

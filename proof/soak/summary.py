@@ -80,12 +80,12 @@ def _growth_evidence(tally: Tally, seconds: float) -> list[Evidence]:
         return [Evidence(promise, TEST, NOT_RUN, {}, reason, seconds) for promise in (MEMORY, DESCRIPTORS)]
     found = growth(tally.samples)
     # The workers of the disturbed service are young: their memory is that of their warm-up.
-    memory = {f"{service} {name}": found[service][name] for service in found for name in ("supervisor", "workers")
+    memory = {f"{service} {name}": found[service][name] / 1e3 for service in found for name in ("supervisor", "workers")
               if (service, name) != (DISTURBED, "workers")}  # fmt: skip
     opened = {f"{service} {name}": found[service][name] for service in found
               for name in ("supervisor_descriptors", "worker_descriptors")}  # fmt: skip
     return [
-        _bounded(MEMORY, {name: value / 1e3 for name, value in memory.items()}, MOST_BYTES / 1e3, "kB_an_hour", seconds),
+        _bounded(MEMORY, memory, MOST_BYTES / 1e3, "kB_an_hour", seconds),
         _bounded(DESCRIPTORS, opened, MOST_DESCRIPTORS, "descriptors_an_hour", seconds),
     ]
 

@@ -170,6 +170,7 @@ def test_what_datagrams_cannot_be_is_an_error(name, settings):
 
 def test_a_udp_target_is_written_as_it_is_read():
     assert str(Target.parse("udp://[::1]:7")) == "udp://[::1]:7"
+    assert Target.parse(str(Target.parse("unix:////x"))) == Target.parse("unix:////x")
     assert Target.parse("udp://host:7").udp
     assert not Target.parse("host:7").udp
 

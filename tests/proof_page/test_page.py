@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-
-from pages import ROOT, read
 from proof import page
 from proof.findings import Findings, Mended, NotRun
 from proof.promises import amounts_text, combine, promises
 from proof.record import FAILED, NOT_RUN, Evidence, Record, Run, load_all, read_evidence
+
+from pages import ROOT, read
 
 RUN = Run(
     started="2026-01-02 03:04 UTC",

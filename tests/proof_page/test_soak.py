@@ -6,9 +6,6 @@ import random
 from dataclasses import replace
 
 import pytest
-
-import fastecho
-from fastecho.bench.stop import Stop
 from proof import page
 from proof.findings import Findings
 from proof.record import FAILED, NOT_RUN, PASSED, Record, Run
@@ -17,6 +14,9 @@ from proof.soak.growth import Sample, is_long_enough, per_hour, thinned, warm
 from proof.soak.loads import COMMON, Load, Outcome
 from proof.soak.rounds import DISTURBED, STEADY, Soak, Tally, certificate_in
 from proof.soak.slow import slow_readers
+
+import fastecho
+from fastecho.bench.stop import Stop
 
 UDP = next(load for load in COMMON if load.scheme == "udp")
 BULK = COMMON[0]

@@ -89,7 +89,7 @@ def _validate_host(host: str) -> str:
     except UnicodeError:
         raise ValueError(_HOSTS) from None
     bad = any(not 1 <= len(label) <= 63 for label in name.removesuffix(".").split("."))
-    if bad or len(name) > 253 or " " in name or not name.isprintable():
+    if bad or any(each in name for each in "[] ") or len(name) > 253 or not name.isprintable():
         raise ValueError(_HOSTS)
     return host
 

@@ -41,7 +41,12 @@ def format_seconds(seconds: float) -> str:
     milliseconds = round(seconds * 1000)
     if 0 < seconds < 1 and milliseconds / 1000 == seconds:
         return f"{milliseconds} ms"
-    return f"{seconds!r} s".replace(".0 ", " ")
+    text = repr(seconds)
+    if "e" in text:  # 5e-05, which no option accepts
+        from decimal import Decimal  # seldom needed
+
+        text = f"{Decimal(text):f}"
+    return f"{text} s".replace(".0 ", " ")
 
 
 def _whole(text: str) -> int:

@@ -42,7 +42,7 @@ cdef class DatagramEngine:
         self.gap = 1e9 / rate if rate > 0 else 0.0
         self.timeout = <uint64_t>(timeout * 1e9)
         self.seed = seed
-        self.random = (seed * 0x9E3779B97F4A7C15 + index) | 1
+        self.random = (<object>seed * 0x9E3779B97F4A7C15 + index | 1) & 0xFFFFFFFFFFFFFFFF
         self.ring = REMEMBERED
         while self.ring < 4 * <uint64_t>depth:
             self.ring *= 2

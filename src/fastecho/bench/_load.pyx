@@ -66,7 +66,7 @@ cdef class Engine:
         self.open_loop, self.poisson = rate > 0, poisson
         self.gap = 1e9 * connections / rate if rate > 0 else 0.0
         self.timeout = <uint64_t>(timeout * 1e9)
-        self.random = (seed * 0x9E3779B97F4A7C15 + index) | 1
+        self.random = (<object>seed * 0x9E3779B97F4A7C15 + index | 1) & 0xFFFFFFFFFFFFFFFF
         self.chunk = chunk
         self.terminator_size = len(terminator) if churn else 0
         if len(table) < PERIOD + chunk:

@@ -48,7 +48,8 @@ class Target(NamedTuple):
 
     def __str__(self) -> str:
         if self.unix:
-            return f"unix:{self.host}"
+            # parse() takes two slashes off: unix:///run/x is /run/x.
+            return f"unix:{'//' if self.host.startswith('//') else ''}{self.host}"
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{'tls' if self.tls else 'udp' if self.udp else 'tcp'}://{host}:{self.port}"
 

@@ -76,7 +76,8 @@ class _Parser:
             characters = text.encode("utf-8", "surrogateescape").decode("latin-1")
         except UnicodeEncodeError:
             raise ValueError(f"{_kinds.show_line(text)}: that is no text") from None
-        self._lines = [line.strip(" \t\r\f;") for line in characters.split("\n")]
+        # Python, which counts the lines of an error, ends a line at each of these.
+        self._lines = [line.strip(" \t\f;") for line in re.split("\r\n|\r|\n", characters)]
 
     def faults(self) -> list[Fault]:
         return [self._fault(statement) for statement in self._statements()]

@@ -125,7 +125,7 @@ def test_the_steps_of_the_image_make_a_server_that_its_health_check_finds(tmp_pa
     shutil.rmtree(tmp_path / "image" / "wheels")
     entry, check = map(json.loads, steps.stdout.splitlines())
     environment = {**os.environ, "FASTECHO_HOST": "*", "FASTECHO_WORKERS": "auto", "PYTHONDONTWRITEBYTECODE": "1"}
-    with Service(command=as_first(tmp_path, *entry), env=environment, cwd="/") as service:
+    with Service(command=as_first(tmp_path, *entry, "--metrics", "*:0"), env=environment, cwd="/") as service:
         port = service.addresses[0].rpartition(":")[2]
         check = [*check[:-1], check[-1].replace("8007", port)]
         healthy = subprocess.run(check, capture_output=True, text=True, timeout=DEADLINE)

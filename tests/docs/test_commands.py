@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 import re
@@ -21,7 +22,7 @@ from pages import BLOCKS, PAGES, ROOT, Block, read, spans
 from patience import DEADLINE
 
 # Commands of a shell and of the system, which are not ours to check.
-OTHERS = {"autoload", "docker", "mkdir"}
+OTHERS = {"autoload", "docker", "kubectl", "mkdir"}
 BIN = Path(sys.executable).parent
 SHELL = [block for block in BLOCKS if block.language == "sh"]
 # Blocks that are one script: their lines mean something together only.
@@ -73,6 +74,24 @@ def check_pip(words: list[str]) -> None:
     assert (words[0], package) == ("install", "fastecho")
     for extra in filter(None, extras.split(",")):
         assert re.search(rf"^{extra} = \[", EXTRAS, re.M), f"there is no extra {extra}"
+
+
+@functools.cache
+def help_of(program: tuple[str, ...]) -> str:
+    done = subprocess.run(
+        [sys.executable, *program, "--help"], env=environment(), capture_output=True, text=True, timeout=3 * DEADLINE,
+        cwd=ROOT,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def check_python(line: str) -> None:
+    """A benchmark that is run as a module has the options. (Of the others, the file exists.)"""
+    if match := re.match(r"python (-m benchmarks\.\w+)(?: |$)", line):
+        named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", line))
+        known = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", help_of(tuple(match[1].split()))))
+        assert named <= known, f"`{line}`: it has no {named - known}"
 
 
 def check_locust(words: list[str]) -> None:
@@ -191,7 +210,9 @@ def test_the_prose_names_options_verbs_and_files_that_exist(page: Path) -> None:
         if re.match(r"--[a-z]", span) or span.startswith("fastecho "):
             named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", span))
             assert named <= known, f"`{span}`: no command has {named - known}"
+        if span.startswith("python "):
+            check_python(span)
         if span.startswith("make "):
             check_make(shlex.split(span.partition("|")[0])[1:])
-        for file in re.findall(r"(?:benchmarks|tests|scripts|examples|docs)/[\w/.-]*\w", span):
+        for file in re.findall(r"(?:benchmarks|deploy|tests|scripts|examples|docs)/[\w/.-]*\w", span):
             assert (ROOT / file).exists(), f"`{span}`: there is no {file}"

@@ -4,8 +4,8 @@
 
 CPU: the server has the first CPU, the load the last one. The CPU time of the supervisor and its worker is divided by
 what they did meanwhile, so that other work of the machine counts little. Memory: --idle connections that have each
-echoed 64 B. In user space it is the growth of the proportional set size; in the kernel that of its slab caches, without
-those of the client's ends (root only: /proc/slabinfo). --write puts the tables into docs/scaling.md, and the figures
+echoed 64 B. In user space it is the growth of the proportional set size; in the kernel the objects of a socket and of
+epoll (root only: /proc/slabinfo). --write puts the tables into docs/scaling.md, and the figures
 into docs/capacity.json. Linux only.
 """
 
@@ -41,8 +41,8 @@ PORTS = 28_232  # of net.ipv4.ip_local_port_range as Linux has it: 32768 to 6099
 PORTS_A_SOURCE = 20_000
 BUSY = 0.7
 SPARE = 64  # descriptors that a worker keeps for itself
-BOTH_ENDS = ("TCP", "sock_inode_cache", "filp", "dentry")
-RECLAIMABLE = ("sock_inode_cache", "dentry")
+BOTH_ENDS = ("TCP", "sock_inode_cache", "filp")
+COUNTED = (*BOTH_ENDS, "eventpoll_epi")
 
 
 @dataclass(frozen=True)
@@ -153,23 +153,25 @@ def slabs() -> dict[str, Slab]:
     return found
 
 
-def unreclaimable() -> int:
-    [kib] = re.findall(r"^SUnreclaim:\s+(\d+) kB", Path("/proc/meminfo").read_text(), re.M)
-    return int(kib) * 1024
+def kernel_memory(before: dict[str, Slab], after: dict[str, Slab], count: int) -> dict[str, Any]:
+    """Bytes a connection in the kernel: of the objects that both ends have, and of those of epoll at the server's end.
 
-
-def kernel_memory(before: dict[str, Slab], after: dict[str, Slab], grown: int, count: int) -> dict[str, Any]:
-    """Bytes a connection in the kernel, at the server's end.
-
-    All that has grown and cannot be reclaimed, and the caches of inodes and names, which can be; less the client's end,
-    which has the same objects but those of epoll.
+    A socket has one dentry. Those are not counted, as other programs make many. The objects of epoll come in pairs, and the
+    second one may share its cache with others.
     """
-    objects = {name: (after[name].objects - before[name].objects) / count for name in BOTH_ENDS}
-    sizes = {name: objects[name] * after[name].bytes for name in BOTH_ENDS}
-    whole = grown / count + sum(sizes[name] for name in RECLAIMABLE)
-    client = sum(sizes.values()) / 2
+    objects = {name: (after[name].objects - before[name].objects) / count for name in COUNTED}
+    end = sum(objects[name] * after[name].bytes / 2 for name in BOTH_ENDS) + after["dentry"].bytes
+    epoll = objects["eventpoll_epi"] * (after["eventpoll_epi"].bytes + object_bytes("eventpoll_pwq"))
     rounded = {name: round(number, 2) for name, number in objects.items()}
-    return {"kernel": round(whole - client), "both": round(whole), "objects": rounded}
+    return {"kernel": round(end + epoll), "both": round(2 * end + epoll), "objects": rounded}
+
+
+def object_bytes(cache: str) -> int:
+    """Of one object; 0 where that is not known."""
+    try:
+        return int(Path(f"/sys/kernel/slab/{cache}/slab_size").read_text())
+    except OSError:
+        return 0
 
 
 @contextlib.contextmanager
@@ -199,7 +201,7 @@ def idle_clients(port: int, count: int) -> Iterator[Callable[[int], None]]:
 
 def measured_idle(count: int) -> dict[str, Any]:
     needed = count + 1000
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < needed:
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (needed, needed))
@@ -209,15 +211,15 @@ def measured_idle(count: int) -> dict[str, Any]:
     load = os.getloadavg()[0]
     with Server() as server, idle_clients(server.port, count) as add:
         add(500)
-        start = server.resident(), slabs(), unreclaimable(), server.descriptors()
+        start = server.resident(), slabs(), server.descriptors()
         add(count)
         user = (server.resident() - start[0]) / count
         found = {
             "connections": count, "load": round(load, 2), "user": round(user),
-            "descriptors": round((server.descriptors() - start[3]) / count, 3), "base": start[0],
+            "descriptors": round((server.descriptors() - start[2]) / count, 3), "base": start[0],
         }  # fmt: skip
         if start[1]:
-            found |= kernel_memory(start[1], slabs(), unreclaimable() - start[2], count)
+            found |= kernel_memory(start[1], slabs(), count)
             tracked = slabs().get("nf_conntrack")
             found["conntrack"] = round(tracked.bytes) if tracked else None
     print(f"{count:,} idle connections: {found}", flush=True)
@@ -248,9 +250,9 @@ def tables(figures: dict[str, Any]) -> str:
     idle, work = figures["idle"], figures["work"]
     cpu = {each["name"]: each["cpu"] for each in work}
     machine = figures["machine"]
+    place = f"{machine['cpu']}, {machine['cpus']} CPUs, Linux {machine['kernel']}, Python {machine['python']}"
     lines = [
-        f"{figures['date']}, {machine['cpu']}, {machine['cpus']} CPUs, Linux {machine['kernel']},"
-        f" Python {machine['python']}; medians of {figures['rounds']} rounds, other work ran on the machine.",
+        f"{figures['date']}, {place}. Medians of {figures['rounds']} rounds; the load average says what else ran.",
         "",
         "| one core | CPU each | a second | load average |",
         "|---|---:|---:|---:|",

@@ -156,8 +156,8 @@ def slabs() -> dict[str, Slab]:
 def kernel_memory(before: dict[str, Slab], after: dict[str, Slab], count: int) -> dict[str, Any]:
     """Bytes a connection in the kernel: of the objects that both ends have, and of those of epoll at the server's end.
 
-    A socket has one dentry. Those are not counted, as other programs make many. The objects of epoll come in pairs, and the
-    second one may share its cache with others.
+    A socket has one dentry, which is not counted, as other programs make many. The objects of epoll come in pairs, and
+    the second one may share its cache with others.
     """
     objects = {name: (after[name].objects - before[name].objects) / count for name in COUNTED}
     end = sum(objects[name] * after[name].bytes / 2 for name in BOTH_ENDS) + after["dentry"].bytes

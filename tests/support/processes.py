@@ -51,7 +51,7 @@ class Service:
             command = [part.replace("READY_FD", str(theirs)) for part in command]
         self.process = subprocess.Popen(
             command,
-            stderr=self._errors,
+            stderr=popen.pop("stderr", self._errors),
             stdin=popen.pop("stdin", subprocess.DEVNULL),
             pass_fds=(theirs, *popen.pop("pass_fds", ())),
             **popen,
@@ -158,10 +158,15 @@ def to_address(text: str) -> Address:
 
 def is_alive(pid: int) -> bool:
     """Whether the process runs; one that has ended and waits to be reaped does not."""
+    return _state(pid) not in "ZX"
+
+
+def _state(pid: int) -> str:
+    """The letter of proc(5); X for a process that is no more."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):
-        return False
+        return "X"
 
 
 def connections_of(pid: int, port: int) -> set[int]:
@@ -178,6 +183,15 @@ def connections_of(pid: int, port: int) -> set[int]:
         if fields[9] in inodes and int(fields[1].rpartition(":")[2], 16) == port and fields[3] != "0A":
             peers.add(int(fields[2].rpartition(":")[2], 16))
     return peers
+
+
+def freeze(pid: int, port: int) -> set[int]:
+    """Stop a worker with SIGSTOP; the peers' ports of the connections on `port` that it alone serves."""
+    os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: not is_alive(pid) or _state(pid) in "tT", "a stopped process")
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return connections_of(pid, port)
+    return set()
 
 
 def echoes(sock: socket.socket, data: bytes = b"hello") -> bool:

@@ -9,18 +9,23 @@ the command and its workers.
 import contextlib
 import json
 import logging
+import os
+import select
 import signal
+import stat
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TextIO
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 # What every record has; the rest came with `extra=` and goes into the JSON object.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 # A record is one line, also where a path or a client's data has control characters.
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
+_PATIENCE = 0.1
+"""Seconds to wait for a reader of the log."""
 _ONE_LINE = str.maketrans(_CONTROLS | {ord("\n"): "\\n", ord("\r"): "\\r"})
 
 
@@ -60,25 +65,111 @@ class JSONFormatter(logging.Formatter):
         return json.dumps(entry, default=str)
 
 
+class _Output:
+    """Standard error, where a reader that has stopped costs lines of the log and does not stop the service.
+
+    A write waits for `_PATIENCE` for a slow reader, and not at all after one that was in vain.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._descriptor = stream.fileno()
+        self._own: int | None = None
+        self._stopped = self._cut = False
+        # Several processes write to a pipe, so it may be full again after the poll. Opened once more, it has an O_NONBLOCK
+        # of its own.
+        with contextlib.suppress(OSError):
+            if stat.S_ISFIFO(os.fstat(self._descriptor).st_mode):
+                path = f"/proc/self/fd/{self._descriptor}"
+                self._own = self._descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        self._poll = select.poll()
+        self._poll.register(self._descriptor, select.POLLOUT)
+
+    def write(self, line: str) -> None:
+        """Write all of `line`, or raise OSError."""
+        data = memoryview(line.encode(self._stream.encoding, self._stream.errors or "strict"))
+        if self._cut:
+            data = memoryview(b"\n" + data)
+        whole, end = len(data), time.monotonic() + (0.0 if self._stopped else _PATIENCE)
+        try:
+            while data:
+                left = max(0.0, end - time.monotonic())
+                if not self._poll.poll(round(left * 1000)):
+                    break
+                try:
+                    data = data[os.write(self._descriptor, data) :]
+                except BlockingIOError:
+                    if not left:
+                        break
+        finally:
+            self._stopped = bool(data)
+            self._cut = 0 < len(data) < whole or (self._cut and len(data) == whole)
+        if data:
+            raise BlockingIOError("standard error takes no more")
+
+    def flush(self) -> None:
+        """Nothing is kept back."""
+
+    def close(self) -> None:
+        if self._own is not None:
+            os.close(self._own)
+            self._own = None
+
+
 class _Handler(logging.StreamHandler):  # type: ignore[type-arg]  # not generic at run time before Python 3.11
-    """Ours, so that a second `setup_logging` finds and replaces it and no other."""
+    """Ours, so that a second `setup_logging` finds and replaces it and no other.
+
+    Lines that cannot be written are counted. The next one that can be says how many.
+    """
+
+    def __init__(self) -> None:
+        try:
+            self._output: _Output | None = _Output(sys.stderr)
+        except (AttributeError, OSError, ValueError):  # there is none, or it is no file
+            self._output = None
+        super().__init__(self._output or sys.stderr)
+        self._lost = 0
+        self._counted_by = os.getpid()
 
     def emit(self, record: logging.LogRecord) -> None:
         """A background job that writes to a terminal with `stty tostop` gets SIGTTOU, and the write fails until it is
         ignored or blocked: with a handler, the two would go on for ever (hazard 42)."""
         if signal.getsignal(signal.SIGTTOU) in (signal.SIG_DFL, signal.SIG_IGN):
-            super().emit(record)
+            self._emit(record)
             return
         before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTTOU,))
         try:
-            super().emit(record)
+            self._emit(record)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
+    def _emit(self, record: logging.LogRecord) -> None:
+        if self._counted_by != os.getpid():  # a child: its parent reports what it has lost
+            self._lost, self._counted_by = 0, os.getpid()
+        if self._lost:
+            lost, self._lost = self._lost, 0
+            super().emit(_make_record(lost))
+            if self._lost:
+                self._lost = lost + 1
+                return
+        super().emit(record)
+
     def handleError(self, record: logging.LogRecord) -> None:
-        """A full or closed standard error is no reason to stop serving, and leaves no place to report it."""
-        if not isinstance(sys.exc_info()[1], OSError):
+        """A full or closed standard error is no reason to stop serving, and a lack of memory leaves no way to report it."""
+        if isinstance(sys.exc_info()[1], (OSError, MemoryError)):
+            self._lost += 1
+        else:
             super().handleError(record)
+
+    def close(self) -> None:
+        if self._output is not None:
+            self._output.close()
+        super().close()
+
+
+def _make_record(lost: int) -> logging.LogRecord:
+    line = "%d lines of the log were lost: standard error took no more"
+    return logging.LogRecord("fastecho", logging.WARNING, __file__, 0, line, (lost,), None)
 
 
 def setup_logging(level: str, format: str) -> None:
@@ -93,7 +184,8 @@ def setup_logging(level: str, format: str) -> None:
     logger = logging.getLogger("fastecho")
     for old in _installed():
         logger.removeHandler(old)
-    handler = _Handler(sys.stderr)
+        old.close()
+    handler = _Handler()
     handler.setFormatter(JSONFormatter() if format == "json" else TextFormatter())
     logger.addHandler(handler)
     logger.setLevel(_LEVELS[level])
@@ -125,6 +217,7 @@ def own_logging(level: str, format: str) -> Iterator[None]:
     finally:
         for handler in _installed():
             logger.removeHandler(handler)
+            handler.close()
         logger.level, logger.propagate, service.level = before
 
 

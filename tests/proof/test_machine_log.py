@@ -1,0 +1,120 @@
+"""A log that cannot be written: its disk is full, or its reader has stopped. The service goes on, and says what is lost."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from checked import CheckedLoad, exchange
+from clients import connect_blocking
+from patience import wait_until
+from processes import Service, freeze
+
+Amount = Callable[..., Any]
+Record = Callable[[str, object], None]
+
+
+def lines_lost(log: str, cut: int = 0) -> int:
+    """How many lines the log says that it lacks; all but `cut` are whole, and none is there twice."""
+    entries, broken, lines = [], [], log.splitlines()
+    for line in lines:
+        try:
+            entries.append(json.loads(line))
+        except ValueError:
+            broken.append(line)
+    assert len(broken) <= cut, broken
+    assert len(lines) == len(set(lines))
+    return sum(int(entry["message"].split()[0]) for entry in entries if "of the log were lost" in entry["message"])
+
+
+def kill_worker(service: Service, load: CheckedLoad) -> None:
+    """Kill one worker, whose clients lose their connection, and wait for another one in its place."""
+    before = service.workers()
+    load.allow_loss(freeze(before[0], service.address[1]))
+    os.kill(before[0], signal.SIGKILL)
+    wait_until(lambda: len(now := service.workers()) == len(before) and before[0] not in now, "a worker in its place")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel how full a pipe is")
+@pytest.mark.proof("A reader of the log that stops costs lines of the log, which are counted, and no client anything.")
+@pytest.mark.parametrize("level", ["info", "debug"])
+def test_a_reader_of_the_log_that_has_stopped(level: str, amount: Amount, record_property: Record) -> None:
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 8192)
+    options = ("--workers", "2", "--terminator", "none", "--stats", "0.1", "--log-format", "json", "--log-level", level)
+    kills, log = amount(suite=2, proof=10, release=100), b""
+    with open(reader, "rb", buffering=0) as pipe, contextlib.ExitStack() as stack:
+        try:
+            service = stack.enter_context(Service(*options, stderr=writer))
+        finally:
+            os.close(writer)
+        with connect_blocking(service.address) as sock:
+            exchange([sock], 1000)
+        wait_until(lambda: unread(pipe.fileno()) > 2500, "a full pipe")
+        with CheckedLoad(service.address) as load:
+            for _ in range(kills):
+                kill_worker(service, load)
+            clients = load.counts.connections
+            wait_until(lambda: load.counts.connections > clients + 24 or load.counts.faults, "clients while it is full")
+        assert load.counts.faults == []
+        os.set_blocking(pipe.fileno(), False)
+
+        def read() -> int:
+            nonlocal log
+            log += pipe.read(1 << 20) or b""
+            return log.count(b"were lost")
+
+        wait_until(read, "a line that counts those that were lost")
+        service.send(signal.SIGTERM)
+        wait_until(lambda: read() and service.process.poll() is not None, "the end")
+        assert service.wait() == 0
+        read()
+    record_property("lines lost", lines_lost(log.decode()))
+    record_property("connections", load.counts.connections)
+
+
+def unread(descriptor: int) -> int:
+    """The bytes that wait in a pipe."""
+    return int(struct.unpack("i", fcntl.ioctl(descriptor, termios.FIONREAD, b"\0" * 4))[0])
+
+
+@pytest.mark.proof("A log whose disk is full costs lines of the log, which are counted, and no client anything.")
+def test_a_log_whose_disk_is_full(tmp_path: Path, amount: Amount, record_property: Record) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = f"mount -t tmpfs -o size=16k full '{disk}'"
+    if shutil.which("unshare") is None or subprocess.run(["unshare", "-m", "sh", "-c", mount], check=False).returncode:
+        pytest.skip("this machine allows no file system of one's own")
+    server = f"exec '{sys.executable}' -m fastecho --port 0 --ready-fd READY_FD --workers 2 --terminator none"
+    command = f"{mount} && {server} --stats 0.1 --log-format json 2>>'{disk}/log'"
+    with Service(command=["unshare", "-m", "sh", "-c", command]) as service:
+        seen = Path(f"/proc/{service.pid}/root{disk}")  # the disk is mounted for the service alone
+        with open(seen / "filler", "wb", buffering=0) as filler, contextlib.suppress(OSError):
+            while True:
+                filler.write(b"\0" * 512)
+        size = wait_until(lambda: (size := (seen / "log").stat().st_size) % 4096 == 0 and size, "the last page to fill up")
+        with CheckedLoad(service.address) as load:
+            for _ in range(amount(suite=2, proof=10, release=100)):
+                kill_worker(service, load)
+            clients = load.counts.connections
+            wait_until(lambda: load.counts.connections > clients + 24 or load.counts.faults, "clients while it is full")
+        assert load.counts.faults == []
+        assert (seen / "log").stat().st_size == size
+        (seen / "filler").unlink()
+        log = wait_until(lambda: "were lost" in (log := (seen / "log").read_text()) and log[-1] == "\n" and log, "lines")
+        assert service.stop() == 0
+    # The disk took the begin of one line.
+    record_property("lines lost", lines_lost(log, cut=1))

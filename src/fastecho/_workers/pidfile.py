@@ -31,6 +31,8 @@ class PidFile:
         self._shown = path
         self._inode: tuple[int, int] | None = None
         self._owner = os.getpid()
+        self._lock: int | None = None
+        """Holds the POSIX lock that says, whatever the clock does, that the owner of the file runs."""
 
     def write(self) -> None:
         """Write the pid of this process.
@@ -53,23 +55,34 @@ class PidFile:
         """Remove the file, if it still is the one written here. Without permission, it stays, and is stale."""
         if self._inode is None or self._owner != os.getpid():
             return
+        self.close_copy()
         with contextlib.suppress(OSError):
             # The system gives the number of a removed file to the next one.
             if _inode(os.lstat(self._path)) == self._inode and Path(self._path).read_text() == f"{self._owner}\n":
                 os.unlink(self._path)
         self._inode = None
 
+    def close_copy(self) -> None:
+        """Close the file; in a forked child, which does not own its lock."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
     def _write(self) -> None:
         temporary = f"{self._path}~{secrets.token_hex(3)}"
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         with contextlib.ExitStack() as undo:
             undo.callback(_unlink, temporary)
-            with open(descriptor, "w") as file:
-                file.write(f"{self._owner}\n")
-                inode = _inode(os.fstat(descriptor))
+            undo.callback(os.close, descriptor)
+            os.write(descriptor, b"%d\n" % self._owner)
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             while not self._put(temporary):
                 pass
-            self._inode = inode
+            self._inode = _inode(os.fstat(descriptor))
+            undo.pop_all()
+            self._lock = descriptor
+        _unlink(temporary)
 
     def _put(self, temporary: str) -> bool:
         """Give `temporary` the path; False if another process has changed the file there meanwhile."""
@@ -92,21 +105,36 @@ class PidFile:
         with open(stale, "rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             status = os.fstat(file.fileno())
-            self._refuse_live(file.read(_MOST + 1) if stat.S_ISREG(status.st_mode) else None, status.st_mtime)
+            content = file.read(_MOST + 1) if stat.S_ISREG(status.st_mode) else None
+            self._refuse_live(content, status.st_mtime, _is_locked(file.fileno()))
             with contextlib.suppress(FileNotFoundError):
                 if _inode(os.lstat(self._path)) == _inode(status):
                     os.rename(temporary, self._path)
                     return True
         return False
 
-    def _refuse_live(self, content: bytes | None, written: float) -> None:
-        """Raise unless `content`, written at that time of `time.time`, is the pid of a process that has ended."""
+    def _refuse_live(self, content: bytes | None, written: float, locked: bool) -> None:
+        """Raise unless `content`, written at that time of `time.time`, is the pid of a process that has ended.
+
+        A process that runs may seem to be younger than its file, where the clock was set forward: its lock tells.
+        """
         text = content.strip() if content is not None and len(content) <= _MOST else None
         if text is None or (text and not text.isdigit()):
             raise ConfigError("pid_file", self._shown, "must be a new file, or one that holds a pid")
         pid = int(text or b"0")
-        if pid and pid != os.getpid() and _is_alive(pid, written):
+        if pid and pid != os.getpid() and (locked or _is_alive(pid, written)):
             raise AddressInUseError(f"pid_file {self._shown}: is that of the process {pid}, which runs")
+
+
+def _is_locked(descriptor: int) -> bool:
+    """Whether another process holds the lock of the file."""
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError as error:
+        return error.errno == errno.EACCES
+    return False
 
 
 def _is_alive(pid: int, since: float) -> bool:

@@ -133,7 +133,7 @@ class Supervisor:
             self._retire,
         )  # fmt: skip
         self._signals = SignalPipe(SUPERVISOR_SIGNALS, UNUSED_SIGNALS)
-        pid_file = PidFile(self._config.pid_file) if self._config.pid_file is not None else None
+        pid_file = self._pid_file = PidFile(self._config.pid_file) if self._config.pid_file is not None else None
         self._totals = announce.TotalsLog(None, self._processes.shared.totals(), time.monotonic())
         try:
             if pid_file is not None:
@@ -183,6 +183,8 @@ class Supervisor:
 
     def _close_own_descriptors(self) -> None:
         self._signals.close_descriptors()
+        if self._pid_file is not None:
+            self._pid_file.close_copy()
         if self._config.ready_fd is not None and not self._ready:
             announce.release(self._config.ready_fd)
         if self._config.exit_fd is not None:
@@ -370,18 +372,21 @@ class Supervisor:
             self._rolling.advance()
 
     def _on_death(self, slot: WorkerSlot, process: WorkerProcess | None) -> None:
-        """The process of `slot` died, or (None) could not be forked."""
+        """The process of `slot` died, or (None) could not be forked.
+
+        A system that is out of descriptors, memory or processes is no crash loop: it may have some again at any time.
+        """
         now = time.monotonic()
         lived = process.served(now) if process is not None else 0.0
-        self._crash_loop.record_death(now, lived)
         if process is not None:
+            self._crash_loop.record_death(now, lived)
             self._metrics.count_restart("hang" if process.killed else "crash")
         slot.current, slot.successor = slot.successor, None
         if slot.current is not None:
             return
         self._rolling.failed(slot, f"worker {slot.index} did not start")
         longest_life = max((each.current.served(now) for each in self._slots if each.current), default=0.0)
-        if self._crash_loop.detected(now, longest_life):
+        if process is not None and self._crash_loop.detected(now, longest_life):
             often = f"{self._policy.deaths} times in {self._policy.stable_after:g} s"
             raise CrashLoopError(f"every worker has died {often}; see the log above for the reason")
         delay = slot.delay_after_death(lived)

@@ -16,7 +16,7 @@ from ._counters import Counters
 from ._datagrams import DatagramEcho
 from ._net.acceptor import Acceptor
 from ._net.limits import connection_limit, describe_shortage, descriptor_limit
-from ._net.listeners import Listeners, bind, drop_syns, socket_address
+from ._net.listeners import EXPOSED, Listeners, beyond_loopback, bind, drop_syns, socket_address
 from ._net.loops import runs_on_uvloop
 from ._net.sources import source_of
 from ._net.tls import HANDSHAKE_TIMEOUT, server_context
@@ -129,6 +129,8 @@ class EchoServer:
         if self._datagrams is not None:
             self._datagrams.start()
         _log.log(self._level, "serving on %s", ", ".join(self._addresses))
+        if self._level == logging.INFO and (exposed := beyond_loopback(self._addresses)):
+            _log.warning(EXPOSED, ", ".join(exposed))
 
     def prepare(self, loop: asyncio.AbstractEventLoop, context: ssl.SSLContext | None) -> Acceptor:
         """Do everything that `start` does except accepting: bind, unless sockets were given, and make the acceptor.

@@ -18,13 +18,14 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import ipaddress
 import itertools
 import os
 import re
 import socket
 import struct
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from .._options.text import LONGEST_UNIX_PATH, is_abstract
@@ -35,12 +36,17 @@ if TYPE_CHECKING:
     from ..config import ServerConfig
 
 __all__ = [
+    "EXPOSED",
     "Listeners",
+    "beyond_loopback",
     "bind",
     "drop_syns",
     "set_connection_options",
     "socket_address",
 ]
+
+EXPOSED = "listening beyond loopback: %s; any host that can reach this may connect"
+"""The warning for what `beyond_loopback` finds."""
 
 _LINUX = sys.platform.startswith("linux")
 _STREAM = socket.SOCK_STREAM | getattr(socket, "SOCK_NONBLOCK", 0)
@@ -379,6 +385,19 @@ def socket_address(sock: socket.socket) -> str:
         return "unix:" + _SUFFIX.sub("", os.fsdecode(name))
     kind = _DATAGRAM if sock.type == socket.SOCK_DGRAM else _STREAM
     return _text(kind, _with_scope(name[0], name), name[1])
+
+
+def beyond_loopback(addresses: Iterable[str]) -> list[str]:
+    """Those of `addresses` that other hosts may reach: neither loopback nor a UNIX socket. Texts in the form of
+    `Listeners.addresses`, and URLs."""
+    return [address for address in addresses if not (address.startswith("unix:") or _is_loopback(address))]
+
+
+def _is_loopback(address: str) -> bool:
+    host = address.partition("://")[2].partition("/")[0].rpartition(":")[0].strip("[]")
+    ip = ipaddress.ip_address(host.partition("%")[0])
+    mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
+    return (mapped or ip).is_loopback
 
 
 def drop_syns(sock: socket.socket) -> bool:

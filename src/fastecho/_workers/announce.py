@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from .._net.listeners import EXPOSED, beyond_loopback
 from .._options.text import format_terminator
 from .._version import __version__
 from ..errors import ConfigError
@@ -22,12 +23,17 @@ _log = logging.getLogger("fastecho.service")
 
 
 def log_ready(config: ServerConfig, addresses: Sequence[str], pid: int, metrics: Sequence[str] = ()) -> None:
-    """Log where the service listens, what ends a session, which faults are injected, and the URLs of the metrics."""
+    """Log where the service listens, what ends a session, which faults are injected, and the URLs of the metrics.
+
+    A warning follows where other hosts may reach one of these.
+    """
     terminator = format_terminator(config.terminator) if config.terminator is not None else None
     fields = {"addresses": list(addresses), "workers": config.workers, "terminator": terminator}
     if metrics:
         fields["metrics"] = list(metrics)
     _log.info("%s", ready_line(config, addresses, pid, metrics), extra=fields)
+    if exposed := beyond_loopback((*addresses, *metrics)):
+        logging.getLogger("fastecho").warning(EXPOSED, ", ".join(exposed))
 
 
 def ready_line(config: ServerConfig, addresses: Sequence[str], pid: int, metrics: Sequence[str] = ()) -> str:

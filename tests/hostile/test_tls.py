@@ -59,7 +59,9 @@ def hello(**options: Any) -> bytes:
 
 def underneath(sock: ssl.SSLSocket, visit: Visit) -> socket.socket:
     """The connection below TLS."""
-    return visit.keep(socket.socket(fileno=sock.detach()))
+    plain: socket.socket = visit.keep(socket.socket(fileno=sock.detach()))
+    plain.settimeout(DEADLINE)
+    return plain
 
 
 # Not TLS
@@ -224,7 +226,9 @@ def shows_a_certificate_that_has_expired(visit: Visit) -> None:
 
 def shown(visit: Visit, made: ssl.SSLContext) -> None:
     with pytest.raises((ssl.SSLError, ConnectionError)):
-        made.wrap_socket(visit.connect(), server_hostname="localhost", suppress_ragged_eofs=False).recv(1)
+        raw = visit.connect()
+        with made.wrap_socket(raw, server_hostname="localhost", suppress_ragged_eofs=False) as sock:
+            sock.recv(1)
 
 
 # Records

@@ -24,6 +24,9 @@ class Endless:
         self._clients.append(client)
         return server, ()
 
+    def listen(self, backlog: int) -> None:
+        """It listens already."""
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._pair[0], name)
 

@@ -192,8 +192,7 @@ def prove(stage: Stage, table: Table, amount: Callable[..., Any], record_propert
     record_property("most KiB of a connection", max(cost.bytes_each for cost in stage.costs.values()) // 1024)
     record_property("echoes of others", sum(cost.others.echoes for cost in stage.costs.values()))
     record_property("worst p99 of others, us", round(max(cost.others.p99 for cost in stage.costs.values()) * 1e6))
-    if not_run:
-        record_property("not run", "; ".join(f"{name}: {why}" for name, why in not_run.items()))
+    record_property("not allowed here", len(not_run))
 
 
 def resident(pid: int) -> int:

@@ -73,6 +73,7 @@ def corks_its_bytes(visit: Visit) -> None:
 def sends_data_with_its_syn(visit: Visit) -> None:
     """TCP Fast Open, whether the server has it or not."""
     sock = visit.socket()
+    sock.settimeout(None)
     sock.sendto(b"hello", socket.MSG_FASTOPEN, visit.address)
     assert read_exactly(sock, 5) == b"hello"
 
@@ -196,7 +197,7 @@ def gives_up_after_a_millisecond(visit: Visit) -> None:
 def sends_a_syn_and_then_nothing(visit: Visit) -> None:
     """Its kernel never gets the SYN-ACK, so the handshake is half open."""
     sock = visit.socket()
-    drop_everything(sock)
+    drop_everything(visit, sock)
     sock.setblocking(False)
     with contextlib.suppress(BlockingIOError):
         sock.connect(visit.address)
@@ -205,7 +206,7 @@ def sends_a_syn_and_then_nothing(visit: Visit) -> None:
 @TCP
 def vanishes_in_silence(visit: Visit) -> None:
     """Connects, and acknowledges nothing any more."""
-    drop_everything(visit.connect())
+    drop_everything(visit, visit.connect())
 
 
 @TCP
@@ -213,7 +214,7 @@ def vanishes_while_its_echo_is_due(visit: Visit) -> None:
     """Sends what the server takes, and acknowledges nothing any more."""
     sock = visit.connect()
     push(sock, most=1 << 20)
-    drop_everything(sock)
+    drop_everything(visit, sock)
     push(sock, most=1 << 20)
 
 

@@ -14,6 +14,7 @@ With `Stage(latency=True)` the p99 of the other clients must stay within `P99` t
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import re
 import select
@@ -42,7 +43,7 @@ P99 = 0.005
 QUIET = 0.05
 TROUBLE = re.compile(r"Traceback|^\S+ (ERROR|CRITICAL) |^\S*(Error|Warning):|exception", re.M)
 _DROP_ALL = struct.pack("=HBBI", 0x06, 0, 0, 0)
-_SO_ATTACH_FILTER = 26
+_SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27
 
 
 class NotAllowed(Exception):
@@ -76,7 +77,7 @@ class Visit:
         return opened
 
     def close(self) -> None:
-        for opened in self.open:
+        for opened in reversed(self.open):
             with contextlib.suppress(OSError):
                 opened.close()
         self.open.clear()
@@ -248,15 +249,22 @@ def send(sock: socket.socket, data: bytes) -> None:
         sock.sendall(data)
 
 
-def drop_everything(sock: socket.socket) -> None:
-    """Let the kernel drop all that arrives for this socket: to the server its client has vanished."""
-    import ctypes
-
+def drop_everything(visit: Visit, sock: socket.socket) -> None:
+    """Let the kernel drop all that arrives for this socket, until it is closed: to the server its client has vanished."""
     memory = ctypes.create_string_buffer(_DROP_ALL, len(_DROP_ALL))
     try:
         sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", 1, ctypes.addressof(memory)))
     except OSError as error:
         raise NotAllowed(f"a socket filter: {error.strerror}") from None
+    visit.keep(_Filter(sock))
+
+
+class _Filter:
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+
+    def close(self) -> None:
+        self._sock.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
 
 
 def raw_socket(visit: Visit) -> socket.socket:

@@ -1,6 +1,7 @@
 """What a request gets: `/metrics`, `/healthz` and `/readyz`, on any transport."""
 
 import logging
+import re
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import NamedTuple
@@ -15,6 +16,8 @@ Header = Callable[[str], str | None]
 """The value of a header of the request; None without it."""
 METHODS = ("GET", "HEAD")
 
+# prometheus_client compares versions as numbers, and raises TypeError for what is none. It also repeats them in its answer.
+_NO_VERSION = re.compile(r"version=(?!\d{1,9}(?:\.\d{1,9})*\s*(?:[;,]|\Z))")
 _PATHS = "/metrics, /healthz and /readyz"
 _TEXT = ("Content-Type", "text/plain; charset=utf-8")
 
@@ -59,11 +62,14 @@ class Application:
 
     def _metrics(self, query: str, header: Header) -> Answer:
         """The exposition of prometheus_client, in the format, with the encoding and the names that are asked for."""
+        accepted = header("Accept")
+        if accepted is not None and _NO_VERSION.search(accepted):
+            accepted = None
         environ = {
             "REQUEST_METHOD": "GET",
             "PATH_INFO": "/metrics",
             "QUERY_STRING": query,
-            "HTTP_ACCEPT": header("Accept"),
+            "HTTP_ACCEPT": accepted,
             "HTTP_ACCEPT_ENCODING": header("Accept-Encoding"),
         }
         begun: list[tuple[str, list[tuple[str, str]]]] = []

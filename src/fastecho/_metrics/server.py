@@ -2,7 +2,8 @@
 
 No client holds it up. A request has `REQUEST_SECONDS` from its first byte until its answer is sent, the first one from
 the accept on. Between requests a connection may be idle for `IDLE_SECONDS`: a scraper that keeps its connection costs
-half the CPU of one that opens another. There are at most `MOST_CONNECTIONS`: a further one takes the place of the one
+half the CPU of one that opens another. Request line and header fields have `_LONGEST_HEAD` bytes; http.client alone would
+take a hundred lines of 64 KiB. There are at most `MOST_CONNECTIONS`: a further one takes the place of the one
 that has been idle longest, and is closed at once if none is idle.
 """
 
@@ -12,9 +13,10 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
+from http.client import LineTooLong
 from http.server import BaseHTTPRequestHandler
 from socketserver import TCPServer, ThreadingMixIn
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from .application import METHODS, Application
 
@@ -23,7 +25,7 @@ IDLE_SECONDS: Final = 300.0
 MOST_CONNECTIONS: Final = 64
 
 _POLL: Final = 0.5
-_LONGEST_LINE: Final = 65536
+_LONGEST_HEAD: Final = 16384
 _DISCARD: Final = 65536
 
 _log = logging.getLogger("fastecho")
@@ -82,26 +84,50 @@ class _Connections:
                     _shut_down(connection)
 
 
+class _Head:
+    """The lines of `file` up to so many bytes; http.client answers a line that goes beyond with 431."""
+
+    def __init__(self, file: BinaryIO, most: int) -> None:
+        self._file = file
+        self._left = most
+
+    def readline(self, limit: int) -> bytes:
+        line = self._file.readline(min(limit, self._left + 1))
+        self._left -= len(line)
+        if self._left < 0:
+            raise LineTooLong("header")
+        return line
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     wbufsize = -1  # an answer is one segment
     server: "_Server"
 
     def handle_one_request(self) -> None:
-        self.raw_requestline = self.rfile.readline(_LONGEST_LINE + 1)
+        self.raw_requestline = self.rfile.readline(_LONGEST_HEAD + 1)
         if not self.raw_requestline:
             self.close_connection = True
-        elif len(self.raw_requestline) > _LONGEST_LINE:
+        elif len(self.raw_requestline) > _LONGEST_HEAD:
             self.requestline = self.request_version = self.command = ""
             self.close_connection = True
             self.send_error(HTTPStatus.REQUEST_URI_TOO_LONG)
-        elif self.parse_request():
+        elif self._parse():
             self._answer()
         self.wfile.flush()
         if not self.close_connection:
             self.server.connections.set_idle(self.connection)
             self.rfile.peek(1)  # type: ignore[attr-defined]  # a BufferedReader
             self.server.connections.set_busy(self.connection)
+
+    def _parse(self) -> bool:
+        """`parse_request`, of what the request line has left of the head."""
+        file = self.rfile
+        self.rfile = _Head(file, _LONGEST_HEAD - len(self.raw_requestline))  # type: ignore[assignment]
+        try:
+            return self.parse_request()
+        finally:
+            self.rfile = file
 
     def _answer(self) -> None:
         answer = self.server.application.answer(self.command, self.path, self.headers.get)

@@ -144,10 +144,14 @@ class Acceptor:
                 self._loop.call_later(_RETRY_SECONDS, self._reopen_soon)
 
     def accept_all(self) -> None:
-        """Accept until no client waits. Where uvloop's server accepts, only after `pause`."""
+        """Accept the clients that wait. Where uvloop's server accepts, only after `pause`.
+
+        At most as many as the kernel queues: in a storm another client waits whenever one was accepted.
+        """
         for sock in self._sockets:
-            while self._accept(sock):
-                pass
+            for _ in range(self._backlog + 1):
+                if not self._accept(sock):
+                    break
 
     async def accept_all_and_wait(self) -> None:
         """Accept until no client waits, and wait for their sessions. For the end of a listener, after `pause`."""

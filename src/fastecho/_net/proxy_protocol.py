@@ -21,8 +21,16 @@ _SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 _LOCAL, _PROXY = 0x20, 0x21  # version and command
 _STREAM4, _STREAM6, _STREAM_UNIX = 0x11, 0x21, 0x31
 _ADDRESS_SIZES = {_STREAM4: 12, _STREAM6: 36, _STREAM_UNIX: 216}
-_LINE_FAMILIES: dict[str, Callable[[str], _Address]] = {"TCP4": ipaddress.IPv4Address, "TCP6": ipaddress.IPv6Address}
 _PEEKED = 4096
+
+
+def _parse_ipv6(text: str) -> ipaddress.IPv6Address:
+    if "%" in text:  # a zone, which Python takes, may hold any text
+        raise ValueError(text)
+    return ipaddress.IPv6Address(text)
+
+
+_LINE_FAMILIES: dict[str, Callable[[str], _Address]] = {"TCP4": ipaddress.IPv4Address, "TCP6": _parse_ipv6}
 
 
 class ProxyHeaderError(ValueError):

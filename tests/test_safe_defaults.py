@@ -66,7 +66,7 @@ def test_the_path_of_a_unix_socket_is_for_its_user_only(tmp_path: Path) -> None:
 def test_the_fixture_and_the_functions_listen_on_loopback() -> None:
     with echo_server() as server, fastecho.serve(port=0) as other:
         assert server.address[0] == other.address[0] == "127.0.0.1"
-    with echo_server(unix=True) as server:
+    with echo_server(family="unix") as server:
         assert stat.S_IMODE(os.stat(server.address).st_mode) == 0o600
         assert stat.S_IMODE(os.stat(os.path.dirname(server.address)).st_mode) == 0o700
 

@@ -12,7 +12,17 @@ import pytest
 
 from clients import read_exactly, reset_socket
 from hostility import (
-    DEADLINE, Stage, Table, Visit, drop_everything, play_one, prove, push, read_to_the_end, send, trickle,
+    DEADLINE,
+    Stage,
+    Table,
+    Visit,
+    drop_everything,
+    play_one,
+    prove,
+    push,
+    read_to_the_end,
+    send,
+    trickle,
 )  # fmt: skip
 from neighbours import Neighbours
 from processes import Service, one_echo

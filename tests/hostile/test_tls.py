@@ -15,7 +15,18 @@ import trustme
 from clients import connect_blocking, read_exactly, reset_socket
 from fastecho.testing import certificates
 from hostility import (
-    DEADLINE, QUIET, NotAllowed, Stage, Table, Visit, play_one, prove, push, read_to_the_end, send, trickle,
+    DEADLINE,
+    QUIET,
+    NotAllowed,
+    Stage,
+    Table,
+    Visit,
+    play_one,
+    prove,
+    push,
+    read_to_the_end,
+    send,
+    trickle,
 )  # fmt: skip
 from neighbours import Neighbours
 from openssl import TLS_1_2, TLS_1_3, OpenSSLClient
@@ -378,7 +389,7 @@ def asks_for_new_keys_behind_its_terminator(visit: Visit) -> None:
     """The same while the server waits for the client's close_notify."""
     client = with_openssl(visit, TLS_1_3, rcvbuf=4096)
     client.write(b"\0")
-    client.update_keys(30_000, QUIET)
+    client.update_keys(3_000, QUIET)
 
 
 def with_openssl(visit: Visit, version: int, **sizes: int) -> OpenSSLClient:

@@ -14,7 +14,15 @@ import pytest
 
 from clients import read_exactly, reset_socket
 from hostility import (
-    DEADLINE, Stage, Table, Visit, play_one, prove, push, read_to_the_end, trickle,
+    DEADLINE,
+    Stage,
+    Table,
+    Visit,
+    play_one,
+    prove,
+    push,
+    read_to_the_end,
+    trickle,
 )  # fmt: skip
 from neighbours import Neighbours
 from processes import Service, one_echo

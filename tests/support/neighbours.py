@@ -148,7 +148,8 @@ def _main(spec: dict[str, Any]) -> None:
         if wanted is not None and (wrong or min(client.got for client in clients) >= wanted):
             ordered = sorted(latencies) or [0.0]
             p99 = ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))]
-            print(json.dumps({"echoes": len(latencies), "p99": p99, "longest": ordered[-1], "wrong": wrong}), flush=True)
+            report = {"echoes": len(latencies), "p99": p99, "longest": ordered[-1], "wrong": wrong}
+            print(json.dumps(report), flush=True)
             latencies, wanted = [], None
             for client in clients:
                 client.got = 0

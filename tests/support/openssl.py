@@ -8,6 +8,7 @@ import socket
 from typing import Any
 
 PEM = 1
+WANT_READ, WANT_WRITE = 2, 3
 TLS_1_2, TLS_1_3 = 0x0303, 0x0304
 SET_MIN, SET_MAX = 123, 124  # SSL_CTRL_SET_MIN_PROTO_VERSION and its opposite
 _POINTERS = {
@@ -22,6 +23,7 @@ _NUMBERS = {
     "SSL_set_fd": [ctypes.c_void_p, ctypes.c_int],
     "SSL_connect": [ctypes.c_void_p],
     "SSL_do_handshake": [ctypes.c_void_p],
+    "SSL_get_error": [ctypes.c_void_p, ctypes.c_int],
     "SSL_key_update": [ctypes.c_void_p, ctypes.c_int],
     "SSL_renegotiate": [ctypes.c_void_p],
     "SSL_write": [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int],
@@ -63,10 +65,10 @@ class OpenSSLClient:
         for sent in range(most):
             if not select.select([], [self.sock], [], quiet)[1]:
                 return sent
-            if self._library.SSL_key_update(self._ssl, 1) != 1:
-                self._library.SSL_do_handshake(self._ssl)
-                continue
-            self._library.SSL_do_handshake(self._ssl)
+            self._library.SSL_key_update(self._ssl, 1)  # an error while the one before waits to be sent
+            result = self._library.SSL_do_handshake(self._ssl)
+            if result <= 0 and self._library.SSL_get_error(self._ssl, result) not in (WANT_READ, WANT_WRITE):
+                return sent  # the server has ended the connection
         return most
 
     def renegotiate(self) -> None:

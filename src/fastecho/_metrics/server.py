@@ -15,8 +15,9 @@ from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from http.client import LineTooLong
 from http.server import BaseHTTPRequestHandler
+from io import BufferedIOBase
 from socketserver import TCPServer, ThreadingMixIn
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 from .application import METHODS, Application
 
@@ -87,7 +88,7 @@ class _Connections:
 class _Head:
     """The lines of `file` up to so many bytes; http.client answers a line that goes beyond with 431."""
 
-    def __init__(self, file: BinaryIO, most: int) -> None:
+    def __init__(self, file: BufferedIOBase, most: int) -> None:
         self._file = file
         self._left = most
 

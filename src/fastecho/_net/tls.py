@@ -22,6 +22,10 @@ HANDSHAKE_TIMEOUT = 5.0
 _VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
+_MOST_BARREN = 32768
+"""Bytes of TLS that may arrive without a byte of data in them; the largest record has 16 KiB."""
+
+
 class AlertPending(ssl.SSLWantReadError):
     """The handshake has failed, as `__cause__` says, and the alert waits to be sent."""
 
@@ -34,9 +38,14 @@ class _ServerSide(ssl.SSLObject):
     itself is raised by the next call: when the client closes, which it does on an alert, or when it sends more. If it
     does neither, the handshake time-out ends the connection. To close earlier would reset the connection if the client
     has sent more, and destroy the alert.
+
+    A client that sends records without data loses its connection. OpenSSL derives new keys for each KeyUpdate, which has
+    27 bytes, and it returns when it has taken all of them: a flood held up the loop for seconds (hazard 47).
     """
 
+    incoming: ssl.MemoryBIO
     outgoing: ssl.MemoryBIO
+    _barren = 0
     _failure: ssl.SSLError | None = None
 
     def do_handshake(self) -> None:
@@ -53,13 +62,26 @@ class _ServerSide(ssl.SSLObject):
             raise AlertPending(ssl.SSL_ERROR_WANT_READ, "the alert has not been sent") from error
 
 
+    def read(self, len: int = 1024, buffer: Any = None) -> Any:
+        before = self.incoming.pending
+        try:
+            got = super().read(len, buffer)
+        except ssl.SSLWantReadError:
+            self._barren += before - self.incoming.pending
+            if self._barren > _MOST_BARREN:
+                raise ssl.SSLError(ssl.SSL_ERROR_SSL, "too many records without data") from None
+            raise
+        self._barren = 0
+        return got
+
+
 class _ServerContext(ssl.SSLContext):
     sslobject_class = _ServerSide
 
     def wrap_bio(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *args: Any, **options: Any) -> ssl.SSLObject:
         made = super().wrap_bio(incoming, outgoing, *args, **options)
         assert isinstance(made, _ServerSide)
-        made.outgoing = outgoing
+        made.incoming, made.outgoing = incoming, outgoing
         return made
 
 

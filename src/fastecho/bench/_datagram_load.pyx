@@ -13,7 +13,7 @@ import socket
 from ._hdr cimport Histogram
 from ._load cimport (
     CONNECT, DRAIN, MEASURE, PERIOD, STOP, fe_load, fe_now, fe_poller_add, fe_poller_close, fe_poller_event,
-    fe_poller_init, fe_poller_open, fe_poller_wait, fe_store, fe_thread_cpu,
+    fe_poller_open, fe_poller_wait, fe_store, fe_thread_cpu,
 )
 
 from ._errors import DATAGRAM_KINDS as _KINDS, FirstError
@@ -49,20 +49,20 @@ cdef class DatagramEngine:
         self.size_count = len(sizes)
         if len(table) < PERIOD + BUFFER:
             raise ValueError("the table must hold PERIOD + 65536 bytes")
-        fe_poller_init(&self.poller)
         self.socks = <Sock *>calloc(connections, sizeof(Sock))
+        if self.socks == NULL:
+            raise MemoryError
+        for i in range(connections):        # before anything may raise: close() closes them
+            self.socks[i].fd = -1
         self.slots = <Slot *>calloc(<size_t>connections * self.ring, sizeof(Slot))
         self.sizes = <uint32_t *>calloc(self.size_count, sizeof(uint32_t))
         self.table = <unsigned char *>malloc(len(table))
         self.inbox = <unsigned char *>malloc(BATCH * BUFFER)
-        if (self.socks == NULL or self.slots == NULL or self.sizes == NULL or self.table == NULL
-                or self.inbox == NULL):
+        if self.slots == NULL or self.sizes == NULL or self.table == NULL or self.inbox == NULL:
             raise MemoryError
         memcpy(self.table, <const char *>table, len(table))
         for i in range(self.size_count):
             self.sizes[i] = sizes[i]
-        for i in range(connections):
-            self.socks[i].fd = -1
         for i in range(BATCH):
             self.boxes[i].iov_base = self.inbox + i * BUFFER
             self.boxes[i].iov_len = BUFFER

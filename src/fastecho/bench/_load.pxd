@@ -49,7 +49,6 @@ cdef extern from "bench/_poller.h" nogil:
     void fe_store(int *word, int value)
     int fe_connect(const sockaddr_storage *to, int to_len, const sockaddr_storage *source, int source_len)
     int fe_socket_error(int fd)
-    void fe_poller_init(fe_poller *p)
     int fe_poller_open(fe_poller *p, int connections)
     void fe_poller_close(fe_poller *p)
     int fe_poller_add(fe_poller *p, int fd, int index)

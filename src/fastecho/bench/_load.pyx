@@ -100,7 +100,6 @@ cdef class Engine:
             if self.source_len == 0:
                 raise ValueError(f"{sources[i]}: not a numeric address of the target's family")
         self.histogram = Histogram()
-        fe_poller_init(&self.poller)
         if fe_poller_open(&self.poller, self.connection_count) < 0:
             raise OSError(errno, os.strerror(errno))
 

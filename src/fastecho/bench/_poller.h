@@ -114,22 +114,23 @@ static inline int fe_socket_error(int fd) {
 
 #define FE_EVENTS 256
 
+/* All zero is a closed poller, here and below: an engine whose arguments are refused is closed without having opened it. */
 typedef struct {
-    int fd;
+    int fd, opened;
     struct epoll_event events[FE_EVENTS];
 } fe_poller;
 
-static inline void fe_poller_init(fe_poller *p) { p->fd = -1; }
 static inline int fe_poller_open(fe_poller *p, int connections) {
     (void)connections;
     prctl(PR_SET_TIMERSLACK, 1ul); /* an open loop sends on time, not within the default 50 us of it */
     p->fd = epoll_create1(EPOLL_CLOEXEC);
-    return p->fd < 0 ? -1 : 0;
+    p->opened = p->fd >= 0;
+    return p->opened ? 0 : -1;
 }
 static inline void fe_poller_close(fe_poller *p) {
-    if (p->fd >= 0)
+    if (p->opened)
         close(p->fd);
-    p->fd = -1;
+    p->opened = 0;
 }
 static inline int fe_poller_add(fe_poller *p, int fd, int index) {
     struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data = {.u32 = (uint32_t)index}};
@@ -166,7 +167,6 @@ typedef struct {
     int connections;
 } fe_poller;
 
-static inline void fe_poller_init(fe_poller *p) { memset(p, 0, sizeof *p); }
 static inline int fe_poller_open(fe_poller *p, int connections) {
     p->connections = connections;
     p->fds = calloc((size_t)connections, sizeof *p->fds);

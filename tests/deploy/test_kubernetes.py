@@ -19,7 +19,7 @@ from command import in_process
 from fastecho._version import __version__
 from fastecho._workers.supervisor import DRAIN_MARGIN
 from pages import ROOT
-from patience import DEADLINE, wait_until
+from patience import wait_until
 from processes import Service, echoes
 from scrapes import metrics_url, samples, status
 

@@ -9,6 +9,7 @@ import time
 import pytest
 import trustme
 
+import fastecho
 from bench_servers import c_server, echo, ncat, serving, slow_connection, stalling, tls_context
 from fastecho.bench import Interrupted, LoadError, LoadSpec, SizeRange, Stop, run_load
 from fastecho.bench.measure import measure
@@ -280,3 +281,12 @@ def test_the_process_behind_a_path_that_was_renamed(tmp_path):
         _, server = measure(LoadSpec(target=f"unix:{tmp_path}/second.sock", duration=0.1, warmup=0))
     assert server is not None
     assert server.pids == (os.getpid(),)
+
+
+@pytest.mark.parametrize("scheme", ["tcp", "udp"])
+def test_any_seed_can_be_given(scheme):
+    with fastecho.serve(port=0, udp=True, terminator=None) as server:
+        target = f"{scheme}://127.0.0.1:{server.address[1]}"
+        for seed in (0, 2, (1 << 64) - 1):
+            result = run_load(LoadSpec(target=target, connections=1, duration=0.01, warmup=0, seed=seed))
+            assert not any(result.errors.values())

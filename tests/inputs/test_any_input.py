@@ -101,7 +101,8 @@ def test_any_datagrams(amount, record_property):
         client.settimeout(DEADLINE)
         sent = 0
         while sent < count:
-            sizes = [draw.choice((0, 1, 15, 1472, 9000, 65507, draw.randrange(2000))) for _ in range(draw.randint(1, 3))]
+            borders = (0, 1, 15, 1472, 9000, 65507, draw.randrange(2000))
+            sizes = [draw.choice(borders) for _ in range(draw.randint(1, 3))]
             if max(sizes) > 9000:  # a receive buffer may not have space for two of these
                 sizes = [max(sizes)]
             for size in sizes:

@@ -39,7 +39,8 @@ class ServerSteps(RuleBasedStateMachine):
 
     @initialize(pinned=st.booleans(), size=st.sampled_from([512, 4096, 65536]))
     def begin(self, pinned: bool, size: int) -> None:
-        self.options = {"terminator": None, "pin_buffers": pinned, "buffer_size": size, "buffers": 2, "drain_grace": 0.02}
+        self.options = {"terminator": None, "pin_buffers": pinned, "buffer_size": size, "buffers": 2}
+        self.options["drain_grace"] = 0.02
         self.start()
         self.connect()
 

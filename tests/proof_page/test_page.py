@@ -142,7 +142,8 @@ def test_the_evidence_of_pytest_is_read(pytester: pytest.Pytester, monkeypatch: 
             pass
         """
     )
-    pytester.runpytest_subprocess("-p", "evidence", "-p", "no:cacheprovider", "--amount", "proof", "--evidence", "lines")
+    given = ["--amount", "proof", "--evidence", "lines"]
+    pytester.runpytest_subprocess("-p", "evidence", "-p", "no:cacheprovider", *given)
     evidence = read_evidence((pytester.path / "lines").read_text().splitlines())
     found = {each.text: each for each in promises([record(*evidence)])}
     assert {text: each.outcome for text, each in found.items()} == {

@@ -175,6 +175,11 @@ def test_a_udp_target_is_written_as_it_is_read():
     assert not Target.parse("host:7").udp
 
 
+def test_only_an_ipv6_address_is_in_brackets():
+    with pytest.raises(ConfigError):
+        Target.parse("tcp://[a/b]:7")
+
+
 # Ping
 
 

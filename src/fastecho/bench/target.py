@@ -41,7 +41,7 @@ class Target(NamedTuple):
             if not path or "\0" in path:
                 raise ConfigError("target", text, must)
             return cls(path, 0, unix=True)
-        match = re.fullmatch(r"(?:(tcp|tls|udp)://)?(?:\[([^\]]+)\]|([^:/\[\]]+)):([0-9]{1,5})/?", text)
+        match = re.fullmatch(r"(?:(tcp|tls|udp)://)?(?:\[([^\]]*:[^\]]*)\]|([^:/\[\]]+)):([0-9]{1,5})/?", text)
         if match is None or not 1 <= int(match[4]) <= 65535:
             raise ConfigError("target", text, must)
         return cls(match[2] or match[3], int(match[4]), tls=match[1] == "tls", udp=match[1] == "udp")

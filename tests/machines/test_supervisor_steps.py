@@ -162,7 +162,7 @@ class SupervisorSteps(RuleBasedStateMachine):
 
 @pytest.mark.proof("A client whose worker was killed gets a prefix of its echo; every other client gets all of it.")
 def test_any_steps_with_killed_and_replaced_workers(amount, record_property):
-    steps = amount(suite=60, proof=1_500, release=30_000)
+    steps = amount(suite=60, proof=450, release=30_000)
 
     class Steps(SupervisorSteps):
         pass

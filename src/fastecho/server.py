@@ -314,6 +314,11 @@ class EchoServer:
         self._sessions.draining_since = self._sweep_timer.now
         await self._until_empty(self.config.drain_timeout)
 
+    def revive(self) -> None:
+        """After a lack of memory: accept again, if a listener has fallen silent."""
+        if self._acceptor is not None:
+            self._acceptor.revive()
+
     def close_copies(self) -> None:
         """In a forked child: close the child's copies of the listening sockets, which would keep the port open."""
         if self._acceptor is not None:

@@ -1,4 +1,4 @@
-"""A log that cannot be written: its disk is full, or its reader has stopped. The service goes on, and says what is lost."""
+"""A log that cannot be written: its disk is full, or its reader has stopped. The service goes on."""
 
 from __future__ import annotations
 
@@ -55,7 +55,9 @@ def test_a_reader_of_the_log_that_has_stopped(level: str, amount: Amount, record
     reader, writer = os.pipe()
     fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 8192)
     options = ("--workers", "2", "--terminator", "none", "--stats", "0.1", "--log-format", "json", "--log-level", level)
-    kills, log = amount(suite=2, proof=10, release=100), b""
+    kills, log = amount(suite=1 if level == "info" else 0, proof=10, release=100), b""
+    if not kills:
+        pytest.skip("only in a proof run: level info shows the same")
     with open(reader, "rb", buffering=0) as pipe, contextlib.ExitStack() as stack:
         try:
             service = stack.enter_context(Service(*options, stderr=writer))
@@ -67,8 +69,7 @@ def test_a_reader_of_the_log_that_has_stopped(level: str, amount: Amount, record
         with CheckedLoad(service.address) as load:
             for _ in range(kills):
                 kill_worker(service, load)
-            clients = load.counts.connections
-            wait_until(lambda: load.counts.connections > clients + 24 or load.counts.faults, "clients while it is full")
+            load.wait_for_clients(24)
         assert load.counts.faults == []
         os.set_blocking(pipe.fileno(), False)
 
@@ -105,16 +106,18 @@ def test_a_log_whose_disk_is_full(tmp_path: Path, amount: Amount, record_propert
         with open(seen / "filler", "wb", buffering=0) as filler, contextlib.suppress(OSError):
             while True:
                 filler.write(b"\0" * 512)
-        size = wait_until(lambda: (size := (seen / "log").stat().st_size) % 4096 == 0 and size, "the last page to fill up")
+        wait_until(lambda: (seen / "log").stat().st_size % 4096 == 0, "the last page to fill up")
+        size = (seen / "log").stat().st_size
         with CheckedLoad(service.address) as load:
-            for _ in range(amount(suite=2, proof=10, release=100)):
+            for _ in range(amount(suite=1, proof=10, release=100)):
                 kill_worker(service, load)
-            clients = load.counts.connections
-            wait_until(lambda: load.counts.connections > clients + 24 or load.counts.faults, "clients while it is full")
+            load.wait_for_clients(24)
         assert load.counts.faults == []
         assert (seen / "log").stat().st_size == size
         (seen / "filler").unlink()
-        log = wait_until(lambda: "were lost" in (log := (seen / "log").read_text()) and log[-1] == "\n" and log, "lines")
+        wait_until(lambda: "were lost" in (seen / "log").read_text(), "a line that counts those that were lost")
+        wait_until(lambda: (log := (seen / "log").read_text())[-1] == "\n" and log, "whole lines")
+        log = (seen / "log").read_text().rpartition("\n")[0]
         assert service.stop() == 0
     # The disk took the begin of one line.
     record_property("lines lost", lines_lost(log, cut=1))

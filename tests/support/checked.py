@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from clients import Address, connect_blocking
-from patience import DEADLINE
+from patience import DEADLINE, wait_until
 
 BLOCK = 1 << 14
 WINDOW = 1 << 18
@@ -100,20 +100,23 @@ def exchange(
 
 
 def finish(clients: Sequence[Client], limit: float = 2 * DEADLINE, *, may_be_reset: bool = False) -> list[Client]:
-    """Drive the clients until each has all its bytes back, or (`may_be_reset`) was reset: those are returned."""
+    """Drive the clients until each has all its bytes back, or (`may_be_reset`) was reset or never served: those are
+    returned."""
     end, reset = time.monotonic() + limit, []
     with selectors.DefaultSelector() as selector:
         for client in clients:
             selector.register(client.sock, client.events(), client)
         while selector.get_map():
             left = end - time.monotonic()
-            assert left > 0, f"not within {limit:g} s: the clients have {sorted(each.received for each in clients)} bytes"
+            received = sorted(client.received for client in clients)
+            assert left > 0, f"not within {limit:g} s: the clients have {received} bytes"
             for key, events in selector.select(left):
                 client = key.data
                 try:
                     client.turn(events)
-                except ConnectionError:
-                    if not may_be_reset:
+                except (ConnectionError, EOFError) as error:
+                    # A client that was never served may see an end, but nobody may take a part for the whole.
+                    if not may_be_reset or (isinstance(error, EOFError) and client.received):
                         raise
                     reset.append(client)
                     selector.unregister(client.sock)
@@ -182,6 +185,11 @@ class CheckedLoad:
         """Let the present connections from these local ports end early."""
         with self._lock:
             self._losses.update(self._clients[port] for port in ports if port in self._clients)
+
+    def wait_for_clients(self, count: int) -> None:
+        """Wait until so many more have connected, or one has seen a fault."""
+        before = self.counts.connections
+        wait_until(lambda: self.counts.connections >= before + count or self.counts.faults, "more clients")
 
     def __enter__(self) -> CheckedLoad:
         self._thread.start()

@@ -96,7 +96,8 @@ class Host:
     def run(self, *command: str, text: str | None = None) -> str:
         """Run a command on the host, with `text` as its input; CalledProcessError if it fails."""
         with self.entered():
-            return subprocess.run(command, check=True, input=text, capture_output=True, text=True, timeout=DEADLINE).stdout
+            done = subprocess.run(command, check=True, input=text, capture_output=True, text=True, timeout=DEADLINE)
+        return done.stdout
 
     def ip(self, *lines: str) -> None:
         """Run these commands of ip(8)."""
@@ -138,7 +139,7 @@ def join(server: Host, client: Host, mtu: int = 1500) -> None:
 
 
 class Link:
-    """Two hosts joined by the program link.py, with the faults of its `Faults`. `counts` has what it did, at the end."""
+    """Two hosts joined by link.py, with the faults of its `Faults`. `counts` has what it did, at the end."""
 
     def __init__(self, server: Host, client: Host, mtu: int = 1500, **faults: Any) -> None:
         self.counts: dict[str, int] = {}

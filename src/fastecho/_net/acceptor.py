@@ -121,6 +121,13 @@ class Acceptor:
             self._pauses.remove(reason)
             self._reopen_soon()
 
+    def revive(self) -> None:
+        """Serve again where a server of uvloop may have fallen silent: it does for good when it could not make the
+        connection that it had accepted, for lack of memory."""
+        if self._uvloop and self.is_accepting:
+            self._stop_serving()
+            self._reopen_soon()
+
     def _stop_serving(self) -> None:
         servers, self._servers = self._servers, []
         for server in servers:
@@ -139,7 +146,7 @@ class Acceptor:
                 return
             try:
                 await self._serve(self._sockets)
-            except OSError:  # no descriptor for the duplicate
+            except (OSError, MemoryError):  # no descriptor for the duplicate
                 self._stop_serving()
                 self._loop.call_later(_RETRY_SECONDS, self._reopen_soon)
 

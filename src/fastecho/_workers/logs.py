@@ -76,8 +76,8 @@ class _Output:
         self._descriptor = stream.fileno()
         self._own: int | None = None
         self._stopped = self._cut = False
-        # Several processes write to a pipe, so it may be full again after the poll. Opened once more, it has an O_NONBLOCK
-        # of its own.
+        # Several processes write to a pipe, so it may be full again after the poll. Opened once more, it has an
+        # O_NONBLOCK of its own.
         with contextlib.suppress(OSError):
             if stat.S_ISFIFO(os.fstat(self._descriptor).st_mode):
                 path = f"/proc/self/fd/{self._descriptor}"
@@ -155,7 +155,7 @@ class _Handler(logging.StreamHandler):  # type: ignore[type-arg]  # not generic 
         super().emit(record)
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """A full or closed standard error is no reason to stop serving, and a lack of memory leaves no way to report it."""
+        """Neither a full or closed standard error nor a lack of memory is a reason to stop serving."""
         if isinstance(sys.exc_info()[1], (OSError, MemoryError)):
             self._lost += 1
         else:

@@ -87,12 +87,13 @@ class Worker:
         self._server = EchoServer(config, sockets=sockets, counters=counters, tls_context=tls_context)
         self._ending: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._retiring = self._stopping = False
+        self._retiring = self._stopping = self._short_of_memory = False
 
     async def run(self) -> int:
         """Serve to the end; return the exit code."""
         self._loop = asyncio.get_running_loop()
         self._finished: asyncio.Future[int] = self._loop.create_future()
+        self._loop.set_exception_handler(self._on_loop_error)
         try:
             await self._server.start()
         except Exception as exc:
@@ -109,6 +110,17 @@ class Worker:
     def _beat(self) -> None:
         self._counters.beat()
         self._loop.call_later(HEARTBEAT, self._beat)
+        if self._short_of_memory:
+            self._short_of_memory = False
+            _log.error("out of memory: connections were lost, or have had to wait")
+            self._server.revive()
+
+    def _on_loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Leave the report of a lack of memory, and what has to follow, to the next beat: either needs some."""
+        if isinstance(context.get("exception"), MemoryError):
+            self._short_of_memory = True
+        else:
+            loop.default_exception_handler(context)
 
     def _on_message(self) -> None:
         while (message := self._channel.receive()) is not None:

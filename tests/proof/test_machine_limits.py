@@ -63,7 +63,7 @@ def test_a_supervisor_without_descriptors_replaces_a_worker_when_it_has_some(
 
 def served_at_once(clients: list[Client]) -> bool:
     try:
-        return not finish(clients, 0.5, may_be_reset=True)
+        return not finish(clients, 3.0, may_be_reset=True)
     except AssertionError:
         return False
 

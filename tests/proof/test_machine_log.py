@@ -54,7 +54,7 @@ def test_a_reader_of_the_log_that_has_stopped(level: str, amount: Amount, record
     reader, writer = os.pipe()
     fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 8192)
     options = ("--workers", "2", "--terminator", "none", "--stats", "0.1", "--log-format", "json", "--log-level", level)
-    kills, log = amount(suite=1 if level == "info" else 0, proof=10, release=100), b""
+    kills, log = amount(suite=1 if level == "info" else 0, proof=4, release=8), b""
     if not kills:
         pytest.skip("only in a proof run: level info shows the same")
     with open(reader, "rb", buffering=0) as pipe, contextlib.ExitStack() as stack:
@@ -101,7 +101,7 @@ def test_a_log_whose_disk_is_full(tmp_path: Path, amount: Amount, record_propert
         wait_until(lambda: (seen / "log").stat().st_size % 4096 == 0, "the last page to fill up")
         size = (seen / "log").stat().st_size
         with CheckedLoad(service.address) as load:
-            for _ in range(amount(suite=1, proof=10, release=100)):
+            for _ in range(amount(suite=1, proof=4, release=8)):
                 kill_worker(service, load)
             load.wait_for_clients(24)
         assert load.counts.faults == []

@@ -130,7 +130,8 @@ def speaks_for_itself(visit: Visit) -> None:
 @PROXY
 def names_a_unix_socket(visit: Visit) -> None:
     """A path with control characters, as if to forge lines of the log."""
-    accepted(visit, binary(family=0x31, rest=b"/a\n\x1b[2J\r\n2026-01-01T00:00:00.000Z ERROR forged".ljust(216, b"\xff")))
+    path = b"/a\n\x1b[2J\r\n2026-01-01T00:00:00.000Z ERROR forged"
+    accepted(visit, binary(family=0x31, rest=path.ljust(216, b"\xff")))
 
 
 @PROXY

@@ -236,8 +236,8 @@ def shows_a_certificate_that_has_expired(visit: Visit) -> None:
 
 
 def shown(visit: Visit, made: ssl.SSLContext) -> None:
+    raw = visit.connect()
     with pytest.raises((ssl.SSLError, ConnectionError)):
-        raw = visit.connect()
         with made.wrap_socket(raw, server_hostname="localhost", suppress_ragged_eofs=False) as sock:
             sock.recv(1)
 

@@ -40,7 +40,8 @@ def packet(visit: Visit, source: tuple[str, int], data: bytes, size: int | None 
     if check is None:
         check = checksum(ours + theirs + struct.pack("!BBH", 0, socket.IPPROTO_UDP, length) + udp)
     udp = udp[:6] + struct.pack("!H", check) + udp[8:]
-    return struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(udp), 7, offset, 64, socket.IPPROTO_UDP, 0, ours, theirs) + udp
+    head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(udp), 7, offset, 64, socket.IPPROTO_UDP, 0)
+    return head + ours + theirs + udp
 
 
 @UDP

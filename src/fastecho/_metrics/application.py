@@ -16,7 +16,7 @@ Header = Callable[[str], str | None]
 """The value of a header of the request; None without it."""
 METHODS = ("GET", "HEAD")
 
-# prometheus_client compares versions as numbers, and raises TypeError for what is none. It also repeats them in its answer.
+# prometheus_client compares versions as numbers: TypeError for what is none. It also repeats them in its answer.
 _NO_VERSION = re.compile(r"version=(?!\d{1,9}(?:\.\d{1,9})*\s*(?:[;,]|\Z))")
 _PATHS = "/metrics, /healthz and /readyz"
 _TEXT = ("Content-Type", "text/plain; charset=utf-8")

@@ -2,8 +2,8 @@
 
 No client holds it up. A request has `REQUEST_SECONDS` from its first byte until its answer is sent, the first one from
 the accept on. Between requests a connection may be idle for `IDLE_SECONDS`: a scraper that keeps its connection costs
-half the CPU of one that opens another. Request line and header fields have `_LONGEST_HEAD` bytes; http.client alone would
-take a hundred lines of 64 KiB. There are at most `MOST_CONNECTIONS`: a further one takes the place of the one
+half the CPU of one that opens another. Request line and header fields have `_LONGEST_HEAD` bytes; http.client alone
+would take a hundred lines of 64 KiB. There are at most `MOST_CONNECTIONS`: a further one takes the place of the one
 that has been idle longest, and is closed at once if none is idle.
 """
 

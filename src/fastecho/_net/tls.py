@@ -39,8 +39,8 @@ class _ServerSide(ssl.SSLObject):
     does neither, the handshake time-out ends the connection. To close earlier would reset the connection if the client
     has sent more, and destroy the alert.
 
-    A client that sends records without data loses its connection. OpenSSL derives new keys for each KeyUpdate, which has
-    27 bytes, and it returns when it has taken all of them: a flood held up the loop for seconds (hazard 47).
+    A client that sends records without data loses its connection. OpenSSL derives new keys for each KeyUpdate, which
+    has 27 bytes, and it returns when it has taken all of them: a flood held up the loop for seconds (hazard 47).
     """
 
     incoming: ssl.MemoryBIO

@@ -27,7 +27,7 @@ MOST_CONNECTIONS: Final = 64
 
 _POLL: Final = 0.5
 _LONGEST_HEAD: Final = 16384
-_DISCARD: Final = 65536
+_DISCARD: Final = 8192
 
 _log = logging.getLogger("fastecho")
 

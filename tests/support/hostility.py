@@ -157,7 +157,7 @@ class Stage:
             connections = sum(1 for each in visit.open if isinstance(each, socket.socket) and each.fileno() >= 0)
         finally:
             visit.close()
-        cost = self.costs[name] = Cost(connections, max(0, grown) // max(1, connections), others)
+        cost = self.costs[name] = Cost(connections, max(0, grown) // connections if connections else 0, others)
         assert self.service.workers() == processes, f"a process has ended: {self.service.errors[log:]}"
         assert all(map(is_alive, processes))
         assert not others.wrong, f"another client: {others.wrong}"

@@ -4,7 +4,10 @@ FASTECHO_BUILD chooses the kind of build:
 
 release (default)  optimised, no checks
 debug              -O0 -g, bounds and overflow checks, the invariants of _compat.h asserted
-coverage           line tracing, for `coverage run` with the Cython plugin
+coverage           line tracing, for `make coverage`
+
+FASTECHO_SANITIZE adds sanitizers of the C compiler to any of them: `address,undefined`. The processes that import such
+a build need `LD_PRELOAD` of the sanitizers' libraries.
 """
 
 import os
@@ -33,7 +36,7 @@ KINDS = {
     },
     "coverage": {
         "cflags": ["-O0"],
-        "macros": [("CYTHON_TRACE", "1")],
+        "macros": [("CYTHON_TRACE", "1"), ("CYTHON_TRACE_NOGIL", "1")],
         "directives": {"linetrace": True},
     },
 }
@@ -51,6 +54,9 @@ kind = os.environ.get("FASTECHO_BUILD") or "release"
 if kind not in KINDS:
     sys.exit(f"FASTECHO_BUILD={kind}: must be one of {', '.join(KINDS)}")
 chosen = KINDS[kind]
+sanitizers = os.environ.get("FASTECHO_SANITIZE") or ""
+# Python's own flags (-fwrapv) define the overflow of signed integers, which would hide it.
+sanitizing = [f"-fsanitize={sanitizers}", "-fno-wrapv", "-fno-omit-frame-pointer", "-g"] if sanitizers else []
 root = Path(__file__).parent
 headers = [str(path.relative_to(root)) for end in ("h", "pxd") for path in root.glob(f"src/fastecho/**/*.{end}")]
 extensions = [
@@ -58,7 +64,8 @@ extensions = [
         ".".join(path.relative_to(root / "src").with_suffix("").parts),
         [str(path.relative_to(root))],
         depends=headers,
-        extra_compile_args=chosen["cflags"],
+        extra_compile_args=[*chosen["cflags"], *sanitizing],
+        extra_link_args=sanitizing,
         define_macros=chosen["macros"],
         include_dirs=["src/fastecho"],
     )
@@ -87,7 +94,7 @@ setup(
     options={"build_ext": {"parallel": os.cpu_count() or 1}},
     ext_modules=cythonize(
         extensions,
-        build_dir=f"build/cython-{kind}-{sys.implementation.cache_tag}",
+        build_dir=f"build/cython-{'-'.join(filter(None, [kind, sanitizers, sys.implementation.cache_tag]))}",
         compiler_directives={**DIRECTIVES, **chosen["directives"]},
     ),
 )

@@ -38,6 +38,7 @@ cdef class EchoSession(SessionBase, asyncio.BufferedProtocol):
     data_received = None
 
     def __dealloc__(self):
+        FE_ASSERT(self.buffer == NULL or self.registry is None or self.registry.closed)
         self.clear_pending()
 
     def never_connected(self):

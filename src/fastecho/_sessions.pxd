@@ -74,12 +74,16 @@ cdef class SessionRegistry:
     cdef bint was_at_capacity       # as of the last call of on_capacity
     cdef public object on_capacity  # called with True when the limit is reached, with False when it no longer is
     cdef public object on_empty     # called when the last session has ended
+    cdef int64_t unended            # debug builds: what `accepted` was ahead of the ends before the first session
 
     cdef int add(self, SessionBase session) except -1
     cdef int remove(self, SessionBase session) except -1
     cdef bint is_at_capacity(self) noexcept
     cdef bint admit(self, SessionBase session, object address) except -1
     cdef void set_pending(self, Py_ssize_t pending) noexcept
+    cdef bint remember_unended(self) noexcept
+    cdef int64_t count_unended(self) noexcept
+    cdef str unreturned(self)
     cdef int sweep_or_abort_each(self, double now, bint abort) except -1
     cdef bint write_timed_out(self, Progress* progress, double now, Py_ssize_t unacknowledged, int64_t acknowledged) noexcept
     cdef bint linger_timed_out(self, Progress* progress, double now, Py_ssize_t unacknowledged) noexcept

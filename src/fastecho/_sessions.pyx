@@ -4,7 +4,7 @@ import logging
 
 from cpython.ref cimport Py_DECREF, Py_INCREF
 
-from ._counters cimport END_DRAIN, END_IDLE, END_NONE
+from ._counters cimport END_DRAIN, END_FAULT, END_IDLE, END_NONE
 
 from ._counters import CAUSES as _CAUSES, SharedCounters
 
@@ -100,6 +100,7 @@ cdef class SessionRegistry:
         self.context.buffer_size = self.pool.buffer_size
         self.context.max_full_reads = max(FULL_READS, -(-FULL_BYTES // self.pool.buffer_size))
         self.context.direct = direct and not tls
+        assert self.remember_unended()
 
     # -- registry ---------------------------------------------------------------------------------------------------
 
@@ -238,6 +239,34 @@ cdef class SessionRegistry:
 
     def close(self):
         """Forget the sessions that are left; for the end of a loop, after which no connection_lost will come."""
+        cdef bint forgets = self.first != NULL
+        assert not (self.closed and forgets), f"{self.count} sessions were reset and have not ended"
         self.closed = True
         while self.first != NULL:
             self.remove(<SessionBase>self.first)
+        assert forgets or self.unreturned() == "", f"sessions have ended and not returned {self.unreturned()}"
+
+    # -- debug builds: what sessions must have returned ---------------------------------------------------------------
+
+    cdef bint remember_unended(self) noexcept:
+        self.unended = self.count_unended()
+        return True
+
+    cdef int64_t count_unended(self) noexcept:
+        """How many connections were accepted and have not ended. Counters may be those of a process that was killed."""
+        cdef int64_t unended = self.context.counters.accepted
+        cdef int i
+        for i in range(END_FAULT + 1):
+            unended -= self.context.counters.ended[i]
+        return unended
+
+    cdef str unreturned(self):
+        """What is still held or counted although no session is left; empty if nothing is."""
+        held = {
+            "buffers": self.pool.in_use,
+            "counts of active": self.context.counters.active,
+            "counts of write_paused": self.context.counters.write_paused,
+            "counts of an end": self.count_unended() - self.unended,
+            "sources": len(self.per_source),
+        }
+        return ", ".join([f"{number} {name}" for name, number in held.items() if number])

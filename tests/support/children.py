@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,21 @@ SCRIPT = Path(__file__).with_name("child_server.py")
 
 
 class ChildServer:
-    """`address` and `pid` once `ready()`; `stats()` asks it; `stop()` drains it and gives its exit code."""
+    """`address` and `pid` once `ready()`; `stats()` asks it; `stop()` drains it and gives its exit code.
 
-    def __init__(self, loop_name: str, options: dict[str, Any]) -> None:
+    `under` changes its command, for a program that runs it; `environment` is that of this process by default.
+    """
+
+    def __init__(
+        self,
+        loop_name: str,
+        options: dict[str, Any],
+        under: Callable[[list[str]], list[str]] = lambda command: command,
+        environment: dict[str, str] | None = None,
+    ) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-W", "error", str(SCRIPT), loop_name, repr(options)],
+            under([sys.executable, "-W", "error", str(SCRIPT), loop_name, repr(options)]),
+            env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

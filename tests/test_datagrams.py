@@ -52,6 +52,16 @@ async def answer(sock, limit=DEADLINE):
 # What comes back
 
 
+def test_a_fault_with_a_small_window_is_none_of_udp(run):
+    async def body():
+        async with fastecho.EchoServer(port=0, udp=True, fault="stop_reading(9216).nth(9)") as server:
+            with udp_client(server.address) as client:
+                client.send(bytes(60_000))
+                assert await answer(client) == bytes(60_000)
+
+    run(body())
+
+
 @pytest.mark.parametrize("size", [0, 1, 512, 1472, 9000, 65507])
 def test_a_datagram_comes_back_as_one_datagram(run, host, size):
     async def body():

@@ -16,7 +16,7 @@ from ._counters import Counters
 from ._datagrams import DatagramEcho
 from ._net.acceptor import Acceptor
 from ._net.limits import connection_limit, describe_shortage, descriptor_limit
-from ._net.listeners import EXPOSED, Listeners, beyond_loopback, bind, drop_syns, socket_address
+from ._net.listeners import EXPOSED, Listeners, beyond_loopback, bind, socket_address
 from ._net.loops import runs_on_uvloop
 from ._net.sources import source_of
 from ._net.tls import HANDSHAKE_TIMEOUT, server_context
@@ -126,14 +126,14 @@ class EchoServer:
         acceptor = self.prepare(asyncio.get_running_loop(), context)
         assert self._sockets is not None
         await acceptor.add(sock for sock in self._sockets if sock.type == socket.SOCK_STREAM)
-        if self._datagrams is not None:
-            self._datagrams.start()
+        self.start_datagrams()
         _log.log(self._level, "serving on %s", ", ".join(self._addresses))
         if self._level == logging.INFO and (exposed := beyond_loopback(self._addresses)):
             _log.warning(EXPOSED, ", ".join(exposed))
 
     def prepare(self, loop: asyncio.AbstractEventLoop, context: ssl.SSLContext | None) -> Acceptor:
-        """Do everything that `start` does except accepting: bind, unless sockets were given, and make the acceptor.
+        """Do everything that `start` does except accepting, and answering datagrams: bind, unless sockets were given,
+        and make the acceptor.
 
         Args:
             loop: the running loop.
@@ -164,7 +164,8 @@ class EchoServer:
         if handler is None and self.config.fault:
             from ._injection import ConfiguredFaults
 
-            handler = ConfiguredFaults(sessions, context, self._sockets)
+            streams = [sock for sock in self._sockets if sock.type == socket.SOCK_STREAM]
+            handler = ConfiguredFaults(sessions, context, streams)
         limited = handler is not None or self.config.max_connections is not None
         # The sweep ends a TLS shutdown after 2 s without progress. This time-out must be longer: it also runs while
         # bytes are still being flushed.
@@ -180,6 +181,16 @@ class EchoServer:
         )
         self._sweep_timer = SweepTimer(loop, sessions)
         return acceptor
+
+    def start_datagrams(self) -> None:
+        """Answer datagrams from now on; after `prepare`."""
+        if self._datagrams is not None:
+            self._datagrams.start()
+
+    def close_datagrams(self, answer: bool = False) -> None:
+        """Close the sockets of UDP. `answer`: first answer what is queued."""
+        if self._datagrams is not None:
+            self._datagrams.close(answer)
 
     def new_session(self) -> EchoSession:
         """A session that echoes, for a connection of an `on_connection` handler. RuntimeError before the start."""
@@ -286,17 +297,16 @@ class EchoServer:
         if accept_backlog:
             self._sessions.limit = connection_limit(None)  # clients in the backlog are connected: they get their echo
             if self._listeners is not None:
-                for sock in self._sockets or ():
-                    drop_syns(sock)
+                self._listeners.drop_syns()
             await asyncio.sleep(_HANDSHAKES)
             self._acceptor.pause("closing")
             await self._acceptor.accept_all_and_wait()
         self._acceptor.pause("closing")
-        for sock in self._acceptor.release():
-            sock.close()
-        if self._datagrams is not None:
-            self._datagrams.close(accept_backlog)
+        self.close_datagrams(answer=accept_backlog)
+        sockets = self._acceptor.release()
         self._release()
+        for sock in sockets:
+            sock.close()
 
     async def wait_until_empty(self) -> None:
         """After `stop_accepting`: wait until all sessions have ended by themselves, for at most `drain_timeout`."""

@@ -1,10 +1,13 @@
 """Binding: who is refused, what an accepted socket inherits, and what stays behind."""
 
+import contextlib
 import errno
 import os
 import resource
+import select
 import socket
 import stat
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -19,6 +22,8 @@ from fastecho._net.listeners import Listeners, bind, drop_syns, socket_address
 from fastecho.config import ServerConfig
 from fastecho.errors import AddressError, AddressInUseError, FastechoError, PermissionDeniedError
 from freed_ports import assert_port_freed
+from patience import DEADLINE, wait_until
+from unprivileged import without_net_admin
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="what Linux does")
 
@@ -342,6 +347,147 @@ def test_dropped_syns_let_handshakes_under_way_finish(bound: Any) -> None:
                 assert early.recv(1) == b"y"
             with pytest.raises(BlockingIOError):
                 sock.accept()
+
+
+def connects(address: Any, count: int = 20, limit: float = 0) -> list[bool]:
+    """Whether each of several clients is connected within `limit` seconds; on loopback that takes no time."""
+    made = []
+    for _ in range(count):
+        with socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET) as client:
+            client.setblocking(False)
+            client.connect_ex(address)
+            made.append(bool(select.select([], [client], [], limit)[1]))
+    return made
+
+
+@linux
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "0.0.0.0"])
+@pytest.mark.parametrize("copies", [1, 3])
+def test_syns_are_dropped_without_a_privilege(bound: Any, copies: int, host: str) -> None:
+    listeners = bound(copies, host=host)
+    address = (host.replace("0.0.0.0", "127.0.0.1"), port_of(listeners))
+    assert all(connects(address, limit=DEADLINE))
+    without_net_admin(listeners.drop_syns)
+    assert not any(connects(address))
+    listeners.close()
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as client:
+        with pytest.raises(ConnectionRefusedError):
+            client.connect(address)
+
+
+@linux
+def test_a_handshake_under_way_loses_nothing_where_syns_are_dropped_without_a_privilege(bound: Any) -> None:
+    """With TCP_DEFER_ACCEPT a handshake is under way until its first byte comes."""
+    listeners = bound()
+    [[sock]] = listeners.sockets
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 30)
+    with socket.create_connection(("127.0.0.1", port_of(listeners)), 5) as client:
+        with pytest.raises(BlockingIOError):
+            sock.accept()
+        without_net_admin(listeners.drop_syns)
+        client.sendall(b"x")
+        wait_until(lambda: select.select([sock], [], [], 0)[0], "the end of the handshake")
+        served, _ = sock.accept()
+        listeners.close()
+        with served:
+            served.settimeout(5)
+            assert served.recv(10) == b"x"
+            client.sendall(b"y")
+            assert served.recv(10) == b"y"
+            served.sendall(b"z")
+            assert client.recv(10) == b"z"
+
+
+@linux
+def test_connections_and_the_queue_lose_nothing_where_syns_are_dropped_without_a_privilege(bound: Any) -> None:
+    listeners = bound(2)
+    clients = [socket.create_connection(("127.0.0.1", port_of(listeners)), 5) for _ in range(20)]
+    for client in clients[:10]:
+        client.sendall(b"x")
+    without_net_admin(listeners.drop_syns)
+    for client in clients:
+        client.sendall(b"y")
+    received = []
+    for [sock] in listeners.sockets:
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                served, _ = sock.accept()
+                served.settimeout(5)
+                served.sendall(b"z")
+                received.append(served)
+    listeners.close()
+    got = sorted(served.recv(10) for served in received)
+    assert got == 10 * [b"xy"] + 10 * [b"y"]
+    for sock in (*clients, *received):
+        sock.close()
+
+
+@linux
+@pytest.mark.skipif(os.geteuid() != 0, reason="changes the user")
+def test_syns_are_dropped_after_the_user_has_changed(bound: Any) -> None:
+    """A socket that the new user binds is in no group with those of root: it is bound before."""
+    program = """
+import os, select, socket
+from fastecho._net.listeners import bind
+from fastecho.config import ServerConfig
+listeners = bind(ServerConfig(port=0), 2)
+listeners.prepare_to_drop_syns()
+os.setgid(65534), os.setuid(65534)
+listeners.drop_syns()
+made = []
+for _ in range(20):
+    with socket.socket() as client:
+        client.setblocking(False)
+        client.connect_ex(listeners.sockets[0][0].getsockname())
+        made += select.select([], [client], [], 0)[1]
+print("connected:", len(made))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("connected: 0\n", "")
+
+
+@linux
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_no_syn_is_led_away_from_another_program_at_the_address(bound: Any, host: str) -> None:
+    """Sockets of another program are in the group, so the number of the socket that drops SYNs is not known."""
+    if without_net_admin(lambda: drop_syns(bound().sockets[0][0])):
+        pytest.skip("this kernel lets every user attach a socket filter")
+    listeners = bound(2, host=host)
+    with socket.socket(listeners.sockets[0][0].family) as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        other.bind(listeners.sockets[0][0].getsockname())
+        other.listen(100)
+        other.setblocking(False)
+        without_net_admin(listeners.drop_syns)
+        assert all(connects((host, port_of(listeners)), 60, DEADLINE))
+        assert 0 < accepted(other) < 60  # the kernel chooses as before
+        assert not listeners.diverts_syns
+
+
+@linux
+def test_a_program_that_joins_during_a_stop_gets_every_client_after_it(bound: Any) -> None:
+    listeners = bound(1)
+    without_net_admin(listeners.drop_syns)
+    with contextlib.ExitStack() as stack:
+        others = []
+        for _ in range(3):
+            others.append(other := stack.enter_context(socket.socket()))
+            other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            other.bind(listeners.sockets[0][0].getsockname())
+            other.listen(100)
+            other.setblocking(False)
+        address = ("127.0.0.1", port_of(listeners))
+        listeners.close()
+        assert all(connects(address, 90, DEADLINE))
+        assert all(accepted(other) for other in others)  # and the kernel chooses among its sockets
+
+
+def test_another_copy_has_a_socket_of_each_kind(bound: Any) -> None:
+    listeners = bound(1, udp=True)
+    kinds = [sock.type for sock in listeners.add_copy(64)]
+    assert kinds == [sock.type for sock in listeners.sockets[0]] == [socket.SOCK_STREAM, socket.SOCK_DGRAM]
 
 
 def test_the_descriptor_limit_is_raised_to_the_hard_one(monkeypatch: pytest.MonkeyPatch) -> None:

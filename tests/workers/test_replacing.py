@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import select
 import selectors
 import signal
 import socket
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +22,9 @@ from clients import Address, connect_blocking, read_to_eof
 from load import Load
 from patience import DEADLINE, wait_until
 from processes import Service, connections_of, echoes, is_alive, milliseconds, one_echo
+from unprivileged import command
+
+linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="what Linux does")
 
 
 @contextlib.contextmanager
@@ -240,6 +247,63 @@ def test_a_stop_under_load_loses_no_client_after_connect(workers: str, _round: i
             wait_until(lambda: load.done > 500, "some load")
             assert service.stop() == 0
         assert load.failures == []
+
+
+@linux
+@pytest.mark.proof("A stop under load resets no client after its connect, also without CAP_NET_ADMIN.")
+@pytest.mark.parametrize("workers", [1, 4])
+def test_a_stop_without_a_privilege_under_load_loses_no_client(
+    workers: int, amount: Any, record_property: Any
+) -> None:
+    done = 0
+    for _ in range(amount(suite=1, proof=20, release=1000)):
+        arguments = ("-m", "fastecho", "--port", "0", "--workers", str(workers), "--ready-fd", "READY_FD")
+        with Service(command=command(*arguments)) as service:
+            with Load(service.address) as load:
+                wait_until(lambda load=load: load.done > 300, "some load")
+                assert service.stop() == 0
+            assert load.failures == []
+            done += load.done
+    record_property("connections", done)
+
+
+@linux
+def test_the_port_is_free_while_a_stop_without_a_privilege_drains() -> None:
+    arguments = ("-m", "fastecho", "--port", "0", "--drain-grace", "1h", "--drain-timeout", "1h", "--workers", "2")
+    with Service(command=command(*arguments, "--ready-fd", "READY_FD")) as service:
+        with connect_blocking(service.address) as client:
+            assert echoes(client)
+            service.send(signal.SIGTERM)
+            service.wait_for("stopping")
+            wait_until(lambda: refused(service.address), "connections are refused")
+            with Service(command=[sys.executable, "-m", "fastecho", "--port", str(service.address[1]), "--ready-fd",
+                                  "READY_FD"]) as successor:  # fmt: skip
+                assert one_echo(successor.address) == b"hello\0"
+                assert echoes(client)
+                assert successor.stop() == 0
+        assert service.wait() == 0
+
+
+@linux
+def test_the_supervisor_waits_for_no_worker_that_died_in_a_stop_without_a_privilege() -> None:
+    arguments = ("-m", "fastecho", "--port", "0", "--workers", "2", "--ready-fd", "READY_FD")
+    with Service(command=command(*arguments)) as service:
+        first, second = service.workers()
+        os.kill(first, signal.SIGSTOP)
+        service.send(signal.SIGTERM)
+        wait_until(lambda: not is_alive(second), "the end of the other worker")
+        os.kill(first, signal.SIGKILL)
+        assert service.wait() == 0
+        assert refused(service.address)
+
+
+def refused(address: Any) -> bool:
+    """Whether a connection is refused; no answer, or a connection, is not."""
+    with socket.socket() as sock:
+        sock.setblocking(False)
+        sock.connect_ex(address)
+        select.select([], [sock], [], 0)
+        return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNREFUSED
 
 
 def test_a_stop_of_unix_workers_under_load_loses_no_client(tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ __all__ = [
     "bind",
     "drop_syns",
     "set_connection_options",
+    "set_min_ttl",
     "socket_address",
 ]
 
@@ -57,6 +58,10 @@ _MISSING_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 _SO_ATTACH_FILTER = 26
 _SO_ATTACH_REUSEPORT_CBPF = 51
 _SO_DETACH_REUSEPORT_BPF = 68
+_IP_MINTTL = 21
+_IPV6_MINHOPCOUNT = 73
+_MOST_TTL = 255
+_LISTEN = b"0A"  # TCP_LISTEN in /proc/net/tcp
 _RANDOM = (0x20, 0, 0, 0xFFFFF000 + 56)  # loads SKF_AD_RANDOM
 
 
@@ -80,17 +85,27 @@ class Listeners:
         self._path: str | None = None
         self._inode = (0, 0)
         self._owner = os.getpid()
+        self._diversions: dict[socket.socket, socket.socket] = {}
+        self.diverts_syns = False
+        """Whether another socket of this process gets the new handshakes since `drop_syns`.
+
+        Then this process must call `close` last: a socket that leaves the group gives its number to another one.
+        """
 
     def close(self) -> None:
         """Close this process's copies of all sockets. The path of a UNIX socket stays; see `unlink`."""
-        for sock in _flat(self.sockets):
-            sock.close()
+        sockets = _flat(self.sockets)
+        if self.diverts_syns and self._owner == os.getpid():
+            # The sockets are closed one after another, and each of them changes where new handshakes begin.
+            for sock in filter(_is_tcp, sockets):
+                set_min_ttl(sock, _MOST_TTL)
+            for first in self._diversions:
+                _detach_reuseport_program(first)  # another program may have joined the group meanwhile
+        _close_all((*sockets, *self._diversions.values()))
 
     def close_other_copies(self, own: Sequence[socket.socket]) -> None:
         """Close the sockets that are not in `own`, in this process."""
-        for sock in _flat(self.sockets):
-            if sock not in own:
-                sock.close()
+        _close_all([sock for sock in (*_flat(self.sockets), *self._diversions.values()) if sock not in own])
 
     def give_to(self, uid: int, gid: int) -> None:
         """Make the user and the group the owners of the path of a UNIX socket, so that its clients can connect.
@@ -105,10 +120,40 @@ class Listeners:
                 raise PermissionDeniedError(f"unix:{self._path}: {why}") from None
 
     def drop_syns(self) -> None:
-        """Let no new handshake begin. A filter on an inherited socket would outlive this process: it gets none."""
-        if not self.inherited:
-            for sock in _flat(self.sockets):
-                drop_syns(sock)
+        """Let no new handshake begin on a TCP socket, while those under way finish. Linux only.
+
+        A filter on an inherited socket would outlive this process: it gets none.
+        """
+        if self.inherited or not _LINUX:
+            return
+        for column in zip(*self.sockets, strict=True):
+            sockets = list(dict.fromkeys(column))
+            if _is_tcp(sockets[0]) and not all(map(drop_syns, sockets)):
+                self._divert_syns(sockets)
+
+    def prepare_to_drop_syns(self) -> None:
+        """Bind what `drop_syns` may need. For a process that changes its user: all sockets of an address must be one
+        user's."""
+        for sock in self.sockets[0]:
+            if _LINUX and not self.inherited and _is_tcp(sock):
+                with contextlib.suppress(OSError):
+                    self._diversions[sock] = _bind_diversion(sock)
+
+    def _divert_syns(self, sockets: Sequence[socket.socket]) -> None:
+        """Lead new handshakes to one more socket of the group `sockets`, which drops them.
+
+        The kernel asks the program of the group for a SYN only. A handshake under way belongs to the socket on which it
+        began, and that one has no minimum TTL: what is accepted from it would inherit it, and lose bytes.
+        """
+        first = sockets[0]
+        with contextlib.suppress(OSError):
+            if _is_shared(sockets):
+                return  # the number of our socket in the group is not known
+            diversion = self._diversions[first] = self._diversions.get(first) or _bind_diversion(first)
+            diversion.listen(1)
+            # It is the last one in the order in which they began to listen.
+            if _attach(first, _SO_ATTACH_REUSEPORT_CBPF, ((0x06, 0, 0, len(sockets)),)):
+                self.diverts_syns = True
 
     def prefer(self, copies: int) -> None:
         """Begin new handshakes on the sockets of the first `copies` copies only; those under way go on.
@@ -118,8 +163,7 @@ class Listeners:
         for column in zip(*self.sockets, strict=True):
             distinct = len(dict.fromkeys(column[:copies]))
             if copies == len(self.sockets):
-                with contextlib.suppress(OSError):
-                    column[0].setsockopt(socket.SOL_SOCKET, _SO_DETACH_REUSEPORT_BPF, 0)
+                _detach_reuseport_program(column[0])
             elif distinct < len(dict.fromkeys(column)):
                 # Socket number N of the group, in the order in which they began to listen: a random number modulo
                 # `distinct`.
@@ -326,11 +370,13 @@ def _bind_more(row: Sequence[socket.socket], backlog: int) -> list[socket.socket
     try:
         for first in row:
             first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            added.append(sock := socket.socket(first.family, _STREAM))
+            kind = _STREAM if first.type == socket.SOCK_STREAM else _DATAGRAM
+            added.append(sock := socket.socket(first.family, kind))
             _set_options(sock, first.family)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             sock.bind(first.getsockname())
-            sock.listen(backlog)
+            if kind == _STREAM:
+                sock.listen(backlog)
     except OSError:
         for first, value in zip(row, before, strict=True):
             first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, value)
@@ -339,11 +385,53 @@ def _bind_more(row: Sequence[socket.socket], backlog: int) -> list[socket.socket
     return added
 
 
+def _bind_diversion(first: socket.socket) -> socket.socket:
+    """A socket at the address of the listener `first`, which will drop every SYN once it listens. Raises `OSError`."""
+    diversion = socket.socket(first.family, _STREAM)
+    try:
+        before = first.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT)
+        first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        try:
+            _set_options(diversion, first.family)
+            diversion.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            diversion.bind(first.getsockname())
+            if not set_min_ttl(diversion, _MOST_TTL):
+                raise OSError("no minimum TTL")
+        except OSError:
+            first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, before)
+            raise
+    except OSError:
+        diversion.close()
+        raise
+    return diversion
+
+
+def _is_shared(sockets: Sequence[socket.socket]) -> bool:
+    """Whether another program of this user listens at the address of the listeners `sockets`, too (SO_REUSEPORT).
+
+    False where the kernel's table cannot be read.
+    """
+    own = {os.fstat(sock.fileno()).st_ino for sock in sockets}
+    listeners: dict[bytes, set[int]] = {}  # inodes of each address
+    table = "/proc/self/net/tcp6" if sockets[0].family == socket.AF_INET6 else "/proc/self/net/tcp"
+    with contextlib.suppress(OSError), open(table, "rb") as lines:
+        next(lines)  # the header
+        for fields in map(bytes.split, lines):
+            if fields[3] != _LISTEN:
+                break  # listeners come first
+            listeners.setdefault(fields[1], set()).add(int(fields[9]))
+    return any(own & inodes and inodes - own for inodes in listeners.values())
+
+
+def _is_tcp(sock: socket.socket) -> bool:
+    return sock.family != socket.AF_UNIX and sock.type == socket.SOCK_STREAM
+
+
 def _flat(sockets: Sequence[Sequence[socket.socket]]) -> list[socket.socket]:
     return list({id(sock): sock for row in sockets for sock in row}.values())
 
 
-def _close_all(sockets: Sequence[socket.socket]) -> None:
+def _close_all(sockets: Iterable[socket.socket]) -> None:
     for sock in sockets:
         sock.close()
 
@@ -406,11 +494,36 @@ def drop_syns(sock: socket.socket) -> bool:
     Closing a listener resets handshakes that end between the last `accept` and the close; after this filter
     there are none once a round trip has passed. It works on the socket, so on every process's copy at once.
     """
-    if not _LINUX or sock.family == socket.AF_UNIX or sock.type != socket.SOCK_STREAM:
+    if not _LINUX or not _is_tcp(sock):
         return False
     # Offset 13 of the TCP header holds the flags: drop what has SYN (0x02) without ACK (0x10).
     program = ((0x30, 0, 0, 13), (0x54, 0, 0, 0x12), (0x15, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF))
     return _attach(sock, _SO_ATTACH_FILTER, program)
+
+
+def set_min_ttl(sock: socket.socket, least: int) -> bool:
+    """Have a TCP socket drop what arrives with a lower TTL (IPv6: hop limit) than `least`; 0 drops nothing. False where
+    it cannot be done.
+
+    Most hosts, and loopback, send with 64. On a listener it drops SYNs, and handshakes under way finish all the same
+    (but for those with SYN cookies), but what is accepted from them has the option, too.
+    """
+    if not _LINUX or not _is_tcp(sock):
+        return False
+    level, option = socket.IPPROTO_IP, _IP_MINTTL
+    if sock.family == socket.AF_INET6:
+        level, option = socket.IPPROTO_IPV6, _IPV6_MINHOPCOUNT
+    try:
+        sock.setsockopt(level, option, least)
+    except OSError:
+        return False
+    return True
+
+
+def _detach_reuseport_program(sock: socket.socket) -> None:
+    """Let the kernel choose among the sockets of the group again."""
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, _SO_DETACH_REUSEPORT_BPF, 0)
 
 
 def _attach(sock: socket.socket, option: int, program: Sequence[tuple[int, int, int, int]]) -> bool:

@@ -13,7 +13,7 @@ READY = b"ready"
 LEAVING = b"leaving"
 """The worker alone got a SIGTERM: it serves on until its successor is ready."""
 DRAINED = b"drained"
-"""After REMOVE: every client in the queues has been accepted, and the sockets are closed here."""
+"""After REMOVE and STOP: every client in the queues has been accepted, and the sockets are closed here."""
 
 # From the supervisor.
 RETIRE = b"retire"

@@ -109,6 +109,8 @@ class Supervisor:
         self._manager = ServiceManager(os.environ)
         self._reload_at: float | None = None
         self._drain_at: float | None = None
+        self._accepting: set[WorkerProcess] = set()
+        """The processes that still accept, after the beginning of a stop that waits for them."""
         self._watched_since = time.monotonic()
 
     def run(self) -> int:
@@ -140,6 +142,7 @@ class Supervisor:
                 pid_file.write()
             if identity is not None:
                 self._listeners.give_to(identity.uid, identity.gid)
+                self._listeners.prepare_to_drop_syns()
                 drop_privileges(identity)
                 check_files(self._config, identity)
             self._signals.open()
@@ -311,6 +314,8 @@ class Supervisor:
     def _on_message(self, process: WorkerProcess, message: bytes) -> None:
         if message == READY:
             self._on_ready(process)
+        elif message == DRAINED and self._stopping:
+            self._on_stopped_accepting(process)
         elif message == DRAINED:
             self._scaling.on_drained(process.slot)
         elif message == LEAVING:
@@ -358,6 +363,7 @@ class Supervisor:
             _log.warning("%s %s", process, how)
             self._scaling.on_end(process)
         elif self._stopping or process.retiring:
+            self._on_stopped_accepting(process)
             _log.log(logging.DEBUG if status == 0 else logging.WARNING, "%s %s", process, how)
         elif not self._ready:
             raise _start_error(process, how)
@@ -435,11 +441,21 @@ class Supervisor:
             slot.restart_at = None
         self._listeners.drop_syns()
         self._listeners.unlink()
-        self._listeners.close()
+        if self._listeners.diverts_syns:
+            self._accepting = set(self._processes.processes)
+        if not self._accepting:
+            self._listeners.close()
         self._processes.send_all(STOP)
         kill_at = time.monotonic() + self._config.drain_timeout + DRAIN_MARGIN
         for process in self._processes.processes:
             process.kill_at = kill_at
+
+    def _on_stopped_accepting(self, process: WorkerProcess) -> None:
+        """A process has closed its listeners, or has ended. The last one lets the supervisor close its own."""
+        if process in self._accepting:
+            self._accepting.remove(process)
+            if not self._accepting:
+                self._listeners.close()
 
 
 def _check_caller() -> None:

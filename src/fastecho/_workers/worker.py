@@ -165,6 +165,7 @@ class Worker:
     async def _drain(self) -> None:
         """The service ends: accept every client that has connected, then drain."""
         await self._server.stop_accepting(accept_backlog=True)
+        self._channel.send(DRAINED)
         await self._server.drain()
         await self._server.close(drain=False)
 

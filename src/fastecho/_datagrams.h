@@ -77,6 +77,12 @@ static inline int fe_datagram_options(int fd, int family, int any, int hops)
 {
     int on = 1;
     if (family == AF_INET6) {
+        int only6 = 1;
+        socklen_t size = sizeof only6;
+        /* A socket for both families has the options of both. */
+        if (getsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &only6, &size) == 0 && !only6
+            && fe_datagram_options(fd, AF_INET, any, hops) != 0)
+            return -1;
         if (any && setsockopt(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, &on, sizeof on) != 0)
             return -1;
         if (setsockopt(fd, IPPROTO_IPV6, IPV6_RECVHOPLIMIT, &on, sizeof on) != 0)
@@ -103,7 +109,7 @@ static inline void fe_read_arrival(struct msghdr *message, struct fe_arrival *ar
                 arrival->known = 1;
                 arrival->to = info.ipi_addr;
                 /* ipi_spec_dst is an address of ours, and none for what was queued before the option was set. */
-                arrival->group = (info.ipi_spec_dst.s_addr != 0 && info.ipi_spec_dst.s_addr != info.ipi_addr.s_addr)
+                arrival->group |= (info.ipi_spec_dst.s_addr != 0 && info.ipi_spec_dst.s_addr != info.ipi_addr.s_addr)
                     || (ntohl(info.ipi_addr.s_addr) >> 28) >= 14;
 #ifdef __APPLE__
             } else if (control->cmsg_type == IP_RECVTTL) {
@@ -116,7 +122,7 @@ static inline void fe_read_arrival(struct msghdr *message, struct fe_arrival *ar
             if (control->cmsg_type == IPV6_PKTINFO) {
                 memcpy(&arrival->to6, data, sizeof arrival->to6);
                 arrival->known = 1;
-                arrival->group = IN6_IS_ADDR_MULTICAST(&arrival->to6.ipi6_addr);
+                arrival->group |= IN6_IS_ADDR_MULTICAST(&arrival->to6.ipi6_addr);
             } else if (control->cmsg_type == IPV6_HOPLIMIT) {
                 memcpy(&arrival->hops, data, sizeof arrival->hops);
             }
@@ -150,32 +156,45 @@ static inline void fe_reply_from(struct msghdr *message, int family, const struc
     }
 }
 
+/* Whether a source is IPv4, also behind a socket for both families, which has it as ::ffff:a.b.c.d. */
+static inline int fe_source_is_ipv4(const union fe_address *source, uint32_t *address)
+{
+    if (source->any.sa_family != AF_INET6)
+        *address = source->in.sin_addr.s_addr;
+    else if (IN6_IS_ADDR_V4MAPPED(&source->in6.sin6_addr))
+        memcpy(address, &source->in6.sin6_addr.s6_addr[12], sizeof *address);
+    else
+        return 0;
+    *address = ntohl(*address);
+    return 1;
+}
+
 /* The network that a source belongs to, an IPv4 /24 or an IPv6 /64, and whether it is a source that can be answered:
    one host, not a group, not the whole of a network. */
 static inline uint64_t fe_source_network(const union fe_address *source)
 {
     uint64_t network = 0;
-    if (source->any.sa_family == AF_INET6)
-        memcpy(&network, &source->in6.sin6_addr, sizeof network);
-    else
-        network = (uint64_t)1 << 32 | ntohl(source->in.sin_addr.s_addr) >> 8;
+    uint32_t address;
+    if (fe_source_is_ipv4(source, &address))
+        return (uint64_t)1 << 32 | address >> 8;
+    memcpy(&network, &source->in6.sin6_addr, sizeof network);
     return network;
 }
 
 static inline int fe_source_is_host(const union fe_address *source)
 {
     uint32_t address;
-    if (source->any.sa_family == AF_INET6)
-        return !IN6_IS_ADDR_MULTICAST(&source->in6.sin6_addr) && !IN6_IS_ADDR_UNSPECIFIED(&source->in6.sin6_addr);
-    address = ntohl(source->in.sin_addr.s_addr);
-    return address >> 24 != 0 && address >> 28 < 14;
+    if (fe_source_is_ipv4(source, &address))
+        return address >> 24 != 0 && address >> 28 < 14;
+    return !IN6_IS_ADDR_MULTICAST(&source->in6.sin6_addr) && !IN6_IS_ADDR_UNSPECIFIED(&source->in6.sin6_addr);
 }
 
 static inline int fe_source_is_loopback(const union fe_address *source)
 {
-    if (source->any.sa_family == AF_INET6)
-        return IN6_IS_ADDR_LOOPBACK(&source->in6.sin6_addr);
-    return ntohl(source->in.sin_addr.s_addr) >> 24 == 127;
+    uint32_t address;
+    if (fe_source_is_ipv4(source, &address))
+        return address >> 24 == 127;
+    return IN6_IS_ADDR_LOOPBACK(&source->in6.sin6_addr);
 }
 
 /* sin_port and sin6_port are at the same place. */

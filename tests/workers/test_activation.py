@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -18,6 +19,7 @@ import pytest
 
 from activation import activated
 from clients import connect_blocking, read_to_eof
+from datagrams import ask, exchange, payload, udp_client
 from fastecho._net.activation import inherited_listeners
 from fastecho.config import ServerConfig
 from fastecho.errors import ConfigError
@@ -25,6 +27,7 @@ from patience import DEADLINE, wait_until
 from processes import Service, connections_of, echoes, one_echo
 
 SO_ATTACH_FILTER = 26
+IP_RECVTTL = 12 if sys.platform.startswith("linux") else 24  # Python 3.14 has it
 
 
 @contextlib.contextmanager
@@ -139,12 +142,112 @@ def test_an_address_in_python_is_refused_beside_it() -> None:
         inherited_listeners(ServerConfig(port=9), {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"})
 
 
-def test_a_datagram_socket_is_refused_in_one_line() -> None:
-    with socket.socket(type=socket.SOCK_DGRAM) as sock, listening(LOCAL) as [good]:
-        sock.bind(LOCAL)
+def test_udp_is_refused_beside_it() -> None:
+    with listening(LOCAL) as sockets, activated(sockets, "--udp") as service:
+        code, line = refusal(service)
+        assert (code, line.partition(":")[0]) == (2, "--udp True")
+
+
+def test_a_unix_datagram_socket_is_refused_in_one_line(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock, listening(LOCAL) as [good]:
+        sock.bind(str(tmp_path / "x"))
         with activated([good, sock], environ={"LISTEN_FDNAMES": "good:bad"}) as service:
-            must = "must be a stream socket (ListenStream=), TCP or UNIX"
+            must = "must be a stream socket (ListenStream=), TCP or UNIX, or a UDP socket (ListenDatagram=)"
             assert refusal(service) == (78, f"LISTEN_FDS '4 (bad)': {must}")
+
+
+def test_a_connected_udp_socket_is_refused_in_one_line() -> None:
+    with datagrams(LOCAL) as [sock]:
+        sock.connect(("127.0.0.1", 9))
+        with activated([sock]) as service:
+            must = "must be a socket that is bound, and not connected (Accept=no)"
+            assert refusal(service) == (78, f"LISTEN_FDS 3: {must}")
+
+
+@contextlib.contextmanager
+def datagrams(*addresses: tuple[str, int], both: bool = False) -> Iterator[list[socket.socket]]:
+    """UDP sockets; `both`: those of IPv6 serve IPv4, too, as systemd binds ListenDatagram=PORT."""
+    with contextlib.ExitStack() as stack:
+        sockets = []
+        for address in addresses:
+            family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+            sock = stack.enter_context(socket.socket(family, socket.SOCK_DGRAM))
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not both)
+            sock.bind(address)
+            sockets.append(sock)
+        yield sockets
+
+
+def test_tcp_unix_and_udp_sockets_are_served_together(tmp_path: Path) -> None:
+    path = str(tmp_path / "echo.sock")
+    with listening(LOCAL, path) as streams, datagrams(LOCAL, ("::1", 0)) as udp:
+        with activated([udp[0], *streams, udp[1]], "--workers", "3") as service:
+            tcp, udp4, udp6 = (each.getsockname()[1] for each in (streams[0], *udp))
+            assert service.addresses == [
+                f"udp://127.0.0.1:{udp4}", f"tcp://127.0.0.1:{tcp}", f"unix:{path}", f"udp://[::1]:{udp6}",
+            ]  # fmt: skip
+            for _ in range(10):
+                for address in (("127.0.0.1", tcp), path):
+                    assert one_echo(address) == b"hello\0"
+                for address in (("127.0.0.1", udp4), ("::1", udp6)):
+                    with udp_client(address) as client:
+                        assert ask(client, b"hello") == b"hello"
+            assert service.stop() == 0
+
+
+def test_udp_sockets_alone_are_served() -> None:
+    with datagrams(LOCAL) as [sock], activated([sock]) as service, udp_client(sock.getsockname()) as client:
+        assert ask(client, b"hello") == b"hello"
+        service.send(signal.SIGHUP)
+        wait_until(lambda: len(service.started()) == 2, "the new worker")
+        assert ask(client, b"again") == b"again"
+        assert service.stop() == 0
+
+
+@pytest.mark.parametrize("client", ["127.0.0.1", "::1"])
+def test_a_udp_socket_for_both_families_answers_from_the_address_that_was_asked(client: str) -> None:
+    """A connected client takes no other answer."""
+    with datagrams(("::", 0), both=True) as [sock], activated([sock], "--udp-rate", "1") as service:
+        with udp_client((client, sock.getsockname()[1])) as asker:
+            for number in range(20):  # loopback has no limit
+                assert ask(asker, payload(number)) == payload(number)
+        assert service.stop() == 0
+
+
+def test_an_answer_of_a_server_like_this_one_is_refused_on_a_udp_socket_for_both_families() -> None:
+    """Answers leave with a TTL of 255, and what comes with it is not answered: no two servers keep each other busy."""
+    with datagrams(("::", 0), both=True) as [sock], activated([sock], "--log-format", "json") as service:
+        with udp_client(("127.0.0.1", sock.getsockname()[1])) as client:
+            client.setsockopt(socket.IPPROTO_IP, IP_RECVTTL, 1)
+            client.send(b"x")
+            _, [(_, _, ttl)], _, _ = client.recvmsg(100, 100)
+            assert int.from_bytes(ttl, sys.byteorder) == 255
+            client.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 255)
+            client.send(b"y")
+            client.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 64)
+            assert ask(client, b"z") == b"z"
+        service.send(signal.SIGUSR1)
+        service.wait_for('"totals"')
+        [line] = [json.loads(line) for line in service.errors.splitlines() if '"totals"' in line]
+        assert line["totals"]["datagrams"]["refused_echo"] == 1
+        assert service.stop() == 0
+
+
+def test_workers_share_a_udp_socket_and_answer_each_datagram_once() -> None:
+    with datagrams(LOCAL) as [sock], activated([sock], "--workers", "4") as service:
+        run, dropped = exchange(sock.getsockname(), 5_000)
+        assert (run.received, run.lost, run.altered, run.duplicated, dropped) == (5_000, 0, 0, 0, 0)
+        assert service.stop() == 0
+
+
+def test_datagrams_wait_in_the_socket_for_the_next_instance() -> None:
+    with datagrams(LOCAL) as [sock], udp_client(sock.getsockname()) as client:
+        for instance in range(2):
+            client.send(b"%d" % instance)
+            with activated([sock]) as service:
+                assert client.recv(100) == b"%d" % instance
+                assert service.stop() == 0
 
 
 def test_a_connection_is_refused_in_one_line() -> None:
@@ -258,6 +361,30 @@ def test_systemd_socket_activate_starts_the_command_at_the_first_client(tmp_path
         process.terminate()
         _, errors = process.communicate(timeout=2 * DEADLINE)
         assert process.returncode == 0, errors
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+
+
+@pytest.mark.skipif(shutil.which("systemd-socket-activate") is None, reason="needs systemd-socket-activate")
+def test_systemd_socket_activate_starts_the_command_at_the_first_datagram() -> None:
+    with datagrams(LOCAL) as [free]:
+        port = free.getsockname()[1]
+    command = ["systemd-socket-activate", "--datagram", "-l", f"127.0.0.1:{port}", "-l", f"[::1]:{port}"]
+    process = subprocess.Popen(
+        [*command, sys.executable, "-m", "fastecho", "--workers", "2"], stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stderr is not None
+        next(line for line in process.stderr if line.startswith("Listening on [::1]"))
+        for address in (("127.0.0.1", port), ("::1", port)):
+            with udp_client(address) as client:
+                assert ask(client, b"hello") == b"hello"
+        process.terminate()
+        _, errors = process.communicate(timeout=2 * DEADLINE)
+        assert process.returncode == 0, errors
+        assert f" listening on udp://127.0.0.1:{port}, udp://[::1]:{port} (2 workers" in errors
     finally:
         if process.poll() is None:
             process.kill()

@@ -1,7 +1,8 @@
 """Listening sockets that a service manager has opened and passed on: socket activation, as of sd_listen_fds(3).
 
 The manager keeps its copies, so a client that connects while no instance runs waits for the next one. Therefore nothing
-is done to such a socket that would outlive this process: no filter, no shutdown, no unlink. All workers share it.
+is done to such a socket that would outlive this process: no filter, no shutdown, no unlink. All workers share it: each
+client, and each datagram, is served by the first worker that takes it.
 """
 
 from __future__ import annotations
@@ -22,8 +23,14 @@ __all__ = ["inherited_listeners", "refuse_addresses"]
 
 _VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
 _FIRST = 3
-_ADDRESS_OPTIONS = ("host", "port", "unix")
-_FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
+_ADDRESS_OPTIONS = ("host", "port", "udp", "unix")
+_SERVED = (
+    (socket.AF_INET, socket.SOCK_STREAM),
+    (socket.AF_INET6, socket.SOCK_STREAM),
+    (socket.AF_UNIX, socket.SOCK_STREAM),
+    (socket.AF_INET, socket.SOCK_DGRAM),
+    (socket.AF_INET6, socket.SOCK_DGRAM),
+)
 
 
 def refuse_addresses(given: Mapping[str, Any], environ: Mapping[str, str]) -> None:
@@ -39,7 +46,7 @@ def inherited_listeners(config: ServerConfig, environ: MutableMapping[str, str])
     """The sockets that the service manager has passed to this process, or None if it has passed none.
 
     Args:
-        config: `host`, `port` and `unix` must be left at their defaults if there are any.
+        config: `host`, `port`, `udp` and `unix` must be left at their defaults if there are any.
         environ: the variables of the manager are removed, so that no other process takes the sockets for its own.
 
     Raises:
@@ -68,20 +75,33 @@ def inherited_listeners(config: ServerConfig, environ: MutableMapping[str, str])
 
 
 def _adopt(descriptor: int, name: str) -> socket.socket:
-    """The listening socket at `descriptor`, which the manager calls `name`. Raises ConfigError."""
+    """The listening socket or UDP socket at `descriptor`, which the manager calls `name`. Raises ConfigError."""
     shown = f"{descriptor} ({name})" if name else descriptor
     try:
         os.set_inheritable(descriptor, False)
         sock = socket.socket(fileno=descriptor)
     except OSError as error:
         raise ConfigError("LISTEN_FDS", shown, f"must be a socket: {error.strerror}") from None
-    if sock.family not in _FAMILIES or sock.type != socket.SOCK_STREAM:
+    must = None
+    if (sock.family, sock.type) not in _SERVED:
+        must = "must be a stream socket (ListenStream=), TCP or UNIX, or a UDP socket (ListenDatagram=)"
+    elif sock.type == socket.SOCK_DGRAM:
+        if _is_connected(sock):
+            must = "must be a socket that is bound, and not connected (Accept=no)"
+    elif not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        must = "must be a socket that listens (Accept=no)"
+    if must is not None:
         sock.detach()
-        raise ConfigError("LISTEN_FDS", shown, "must be a stream socket (ListenStream=), TCP or UNIX")
-    if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-        sock.detach()
-        raise ConfigError("LISTEN_FDS", shown, "must be a socket that listens (Accept=no)")
+        raise ConfigError("LISTEN_FDS", shown, must)
     sock.setblocking(False)
-    if sock.family != socket.AF_UNIX:
+    if sock.family != socket.AF_UNIX and sock.type == socket.SOCK_STREAM:
         set_connection_options(sock)
     return sock
+
+
+def _is_connected(sock: socket.socket) -> bool:
+    try:
+        sock.getpeername()
+    except OSError:
+        return False
+    return True

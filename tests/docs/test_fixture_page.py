@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from fastecho import testing
+from fastecho.config import options
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "fixture.md").read_text()
 OWNERS = (testing.Server, testing.Session, testing.Capture, testing)
@@ -25,3 +26,8 @@ def test_each_method_and_attribute_that_the_page_names_exists(title: str) -> Non
     unknown = {name for name in found if name not in known | SYNTAX}
     assert unknown <= {"client_context", "chance"}, "of fastecho_tls, and of Fault"
     assert len(found) > len(unknown)
+
+
+def test_the_page_says_of_each_option_of_the_server_what_it_is_here() -> None:
+    named = set(re.findall(r"`([a-z_]+)`", section("Options")))
+    assert {option.name for option in options()} <= named

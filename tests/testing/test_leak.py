@@ -209,7 +209,7 @@ def test_a_failing_test_is_not_covered_by_its_leak():
 @pytest.mark.parametrize("how", ["silent", "full", "paused", "half closed", "lingering"])
 def test_a_client_does_not_hold_up_the_stop(how):
     """In any state: neither its answers nor its bytes are waited for."""
-    server = echo_server(linger_timeout=1000, write_timeout=1000, drain_timeout=1000, drain_grace=1000).start()
+    server = echo_server(linger_timeout=1000, write_timeout=1000).start()
     with connect_blocking(server.address) as sock:
         echo(sock)
         (session,) = server.connections

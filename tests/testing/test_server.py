@@ -1,9 +1,11 @@
 """echo_server(): what it is when it starts, what it can be given, and what it says of itself."""
 
 import asyncio
+import contextlib
 import os
 import random
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -13,19 +15,21 @@ import pytest
 import trio
 
 from clients import connect_blocking, local_port, read_exactly, read_to_eof
+from datagrams import ask as datagram
+from datagrams import udp_client
 from fastecho import ServerConfig
 from fastecho.config import options
 from fastecho.errors import AddressInUseError, ConfigError
-from fastecho.testing import echo_server
+from fastecho.testing import certificates, echo_server
 from patience import DEADLINE, WITHOUT_SLOW_CALLBACKS, wait_until
 
 FAMILIES = ["tcp", "tcp6", "dual", "unix"]
 BINARY = random.Random(4).randbytes(300_000) + b"\0"
 
 
-def ask(address, data):
+def ask(address, data, before=b""):
     with connect_blocking(address) as sock:
-        sock.sendall(data)
+        sock.sendall(before + data)
         return read_exactly(sock, len(data))
 
 
@@ -428,8 +432,9 @@ GIVEN = {
     "idle_timeout": 100.0,
     "write_timeout": 7.0,
     "linger_timeout": 3.0,
-    "drain_timeout": 4.0,
-    "drain_grace": 0.5,
+    "udp": True,
+    "udp_rate": 50,
+    "proxy_protocol": True,
     "buffer_size": 4096,
     "buffers": 3,
     "pin_buffers": True,
@@ -448,11 +453,11 @@ PROCESS = {
     "log_level": "debug",
     "log_format": "json",
     "busy_poll": 50,
-    "udp": True,
-    "udp_rate": 50,
+    "drain_timeout": 4.0,
+    "drain_grace": 0.5,
 }
 ELSEWHERE = {
-    "unix", "group", "proxy_protocol", "tls_cert", "tls_key", "tls_client_ca", "tls_min_version", "tls_tickets",
+    "unix", "group", "tls_cert", "tls_key", "tls_client_ca", "tls_min_version", "tls_tickets",
 }  # fmt: skip
 
 
@@ -465,7 +470,8 @@ def test_an_option_of_the_server_is_kept(name):
     with echo_server(**{name: GIVEN[name]}) as server:
         expected = getattr(ServerConfig(**{name: GIVEN[name]}), name)
         assert getattr(server.config, name) == expected
-        assert ask(server.address, b"hello") == b"hello"
+        header = b"PROXY TCP4 192.0.2.7 192.0.2.1 4711 7\r\n" if name == "proxy_protocol" else b""
+        assert ask(server.address, b"hello", header) == b"hello"
 
 
 @pytest.mark.parametrize("name", PROCESS)
@@ -510,6 +516,119 @@ def test_at_most_so_many_connections_at_once():
             assert read_exactly(second, 6) == b"second"
         server.wait_closed()
         server.assert_connections(2)
+
+
+def test_udp_is_echoed_at_the_same_address():
+    """Without a recording: no connection is made, and `stats` counts."""
+    with echo_server(udp=True, family="dual") as server:
+        for host in ("127.0.0.1", "::1"):
+            with udp_client((host, server.port)) as client:
+                assert datagram(client, b"hello") == b"hello"
+        assert server.stats.datagrams["echoed"] == 2
+        assert ask(server.address, b"hello") == b"hello"
+        with server.down(), udp_client(server.address) as client:
+            assert datagram(client, b"hello") == b"hello"
+        server.assert_connections(1)
+        address = server.address
+    with udp_client(address) as client, pytest.raises(ConnectionRefusedError):
+        datagram(client, b"hello")
+
+
+def test_a_config_object_with_udp():
+    with echo_server(ServerConfig(port=0, udp=True)) as server, udp_client(server.address) as client:
+        assert datagram(client, b"hello") == b"hello"
+
+
+def test_udp_and_a_unix_socket_are_refused_in_one_line():
+    with pytest.raises(ConfigError, match=r"^udp True: must be left out beside family unix, which has no datagrams$"):
+        echo_server(udp=True, family="unix")
+
+
+@pytest.mark.parametrize("faults", [(), "latency(0)"], ids=["plain", "faulty"])
+def test_at_most_so_many_connections_of_one_source(faults):
+    with echo_server(max_per_source=1, faults=faults) as server, connect_blocking(server.address) as first:
+        first.sendall(b"first")
+        assert read_exactly(first, 5) == b"first"
+        with pytest.raises(ConnectionResetError), connect_blocking(server.address) as second:
+            second.recv(1)
+        server.connections[1].wait_closed()
+        assert [session.close_reason for session in server.connections] == [None, "refused"]
+        first.close()
+        server.wait_closed()
+        assert ask(server.address, b"third") == b"third"
+
+
+def test_a_header_of_the_proxy_protocol_is_no_part_of_what_was_received():
+    with echo_server(proxy_protocol=True) as server:
+        with connect_blocking(server.address) as sock:
+            sock.sendall(b"PROXY TCP4 192.0.2.7 192.0.2.1 4711 7\r\nhello")
+            assert read_exactly(sock, 5) == b"hello"
+        server.assert_received(b"hello")
+
+
+def test_a_wrong_header_of_the_proxy_protocol_ends_the_connection():
+    with echo_server(proxy_protocol=True) as server, connect_blocking(server.address) as sock:
+        sock.sendall(b"hello\r\n")
+        with contextlib.suppress(ConnectionResetError):
+            assert sock.recv(1) == b""
+        server.wait_closed()
+        server.assert_received(b"")
+        assert server.connections[0].close_reason == "refused"
+
+
+def test_a_client_that_sends_no_header_of_the_proxy_protocol_does_not_hold_up_the_end():
+    server = echo_server(proxy_protocol=True, leak="ignore").start()
+    with connect_blocking(server.address) as sock:
+        sock.sendall(b"PROXY TCP4 192.0.2.7 ")
+        server.wait_connections(1)
+        [left] = server.stop()
+        assert left.close_reason == "server_stopped"
+        with pytest.raises(ConnectionResetError):
+            sock.recv(1)
+
+
+def test_a_fault_is_refused_beside_the_proxy_protocol():
+    with pytest.raises(ConfigError, match="must be left out with proxy_protocol"):
+        echo_server(proxy_protocol=True, faults=["reset()"])
+    with echo_server(proxy_protocol=True) as server:
+        with pytest.raises(ConfigError, match="must be left out with proxy_protocol"):
+            server.arm("reset()")
+
+
+def test_the_oldest_version_of_tls():
+    with echo_server(tls=True, tls_min_version="1.3", leak="ignore") as server:
+        context = ssl.create_default_context(cafile=certificates().ca_path)
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        with connect_blocking(server.address) as sock, pytest.raises(ssl.SSLError):
+            context.wrap_socket(sock, server_hostname="localhost")
+        context.maximum_version = ssl.TLSVersion.TLSv1_3
+        with context.wrap_socket(connect_blocking(server.address), server_hostname="localhost") as secured:
+            secured.sendall(b"hello")
+            assert secured.recv(5) == b"hello"
+
+
+@pytest.mark.parametrize(("tickets", "resumed"), [(2, True), (0, False)])
+def test_the_tickets_of_tls(tickets, resumed):
+    with echo_server(tls=True, tls_tickets=tickets) as server:
+        context, session = certificates().client_context(), None
+        for attempt in range(2):
+            sock = connect_blocking(server.address)
+            with context.wrap_socket(sock, server_hostname="localhost", session=session) as secured:
+                secured.sendall(b"hello")
+                assert secured.recv(5) == b"hello"
+                assert secured.session_reused == (attempt == 1 and resumed)
+                session = secured.session if secured.session.has_ticket else None
+
+
+def test_a_client_that_takes_nothing_is_reset_after_the_write_time_out():
+    with echo_server(write_timeout=0.1, leak="ignore") as server, connect_blocking(server.address) as sock:
+        sock.setblocking(False)
+        with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+            while not server.connections or server.connections[0].close_reason is None:
+                with contextlib.suppress(BlockingIOError):
+                    sock.send(bytes(65536))
+        server.wait_closed()
+        assert server.connections[0].close_reason == "write_timeout"
 
 
 @pytest.mark.parametrize("pinned", [False, True])

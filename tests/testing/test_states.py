@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from clients import connect_blocking, read_exactly
 from fastecho.testing import Fault, echo_server
 from patience import DEADLINE, until
+from unprivileged import command
 
 
 def nothing_comes(sock: socket.socket) -> bool:
@@ -61,6 +64,36 @@ def test_a_black_hole_serves_no_client_although_a_place_is_free() -> None:
                 first.close()
                 assert nothing_comes(second)
             assert read_exactly(second, 1) == b"2"
+
+
+BLACKHOLE = """
+import socket
+from fastecho.testing import echo_server
+
+with echo_server(family={family!r}) as server:
+    with socket.create_connection(server.address, 5) as open, socket.create_connection(server.address, 5) as queued:
+        with server.blackhole():
+            with socket.socket(open.family) as late:
+                late.settimeout(0.1)
+                try:
+                    late.connect(server.address)
+                except TimeoutError:
+                    print("no answer")
+            queued.sendall(b"x")
+        open.sendall(b"x")
+        for sock in (open, queued):
+            assert sock.recv(1) == b"x"
+    with socket.create_connection(server.address, 5) as sock:
+        sock.sendall(b"x")
+        assert sock.recv(1) == b"x"
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="what Linux does")
+@pytest.mark.parametrize("family", ["tcp", "tcp6"])
+def test_a_blackhole_answers_no_syn_without_a_privilege(family) -> None:
+    done = subprocess.run(command("-c", BLACKHOLE.format(family=family)), capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("no answer\n", "")
 
 
 @pytest.mark.parametrize("states", [("down",), ("blackhole",), ("down", "blackhole")])

@@ -166,10 +166,18 @@ class ConnectionLog:
             return True
         return self.driver.idle() and not self.client_has_closed()
 
+    def has_unread(self) -> bool:
+        """Whether bytes of the client wait in the kernel."""
+        return self._connection is not None and unread(self._connection.fileno()) > 0
+
     @property
     def in_handshake(self) -> bool:
-        """Whether the loop carries out the TLS handshake: a recording session gets control after it."""
-        return self._server.config.tls_cert is not None and self.tls is None and isinstance(self.driver, Steering)
+        """Whether the server carries out the TLS handshake, or reads the header of the PROXY protocol: a recording
+        session gets control after it."""
+        if not isinstance(self.driver, Steering):
+            return False
+        config = self._server.config
+        return (config.tls_cert is not None and self.tls is None) or (config.proxy_protocol and not self.driver.begun)
 
     def reset(self) -> None:
         """Send RST at once."""

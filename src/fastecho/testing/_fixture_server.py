@@ -38,7 +38,7 @@ from ._failures import (
     without_package_frames,
 )
 from ._files import SOCKET, remove_folder, socket_folder
-from ._listeners import BLACKHOLE, UP, FixtureListeners, allow_rebinding, bind_by_number
+from ._listeners import BLACKHOLE, UP, FixtureListeners, bind_by_number
 from ._loop_thread import loop_thread, register, unregister
 from ._options import Options
 from ._record import Record, RecordingSession, Steering, Watch, recording_session
@@ -95,7 +95,8 @@ class FixtureServer:
             raise
         served = replace(self.config, fault=()) if self.config.fault else self.config  # faults are armed below
         self._echo_server = EchoServer(served, listeners=self._bound, on_connection=self._on_connection)
-        self.listeners = FixtureListeners(self._bound.sockets[0], self._bound.addresses, self.config)
+        streams = [sock for sock in self._bound.sockets[0] if sock.type == socket.SOCK_STREAM]  # those of UDP follow
+        self.listeners = FixtureListeners(streams, self._bound.addresses[: len(streams)], self.config)
         self.connections: list[ConnectionLog] = []
         self.open: dict[ConnectionLog, None] = {}
         self.armed_faults = ArmedFaults(self.config.seed)
@@ -118,6 +119,7 @@ class FixtureServer:
             acceptor = self._echo_server.prepare(self._thread.loop, self._context)
             self.set_reply(self.options.reply)
             self.listeners.open(acceptor)
+            self._echo_server.start_datagrams()
         except BaseException as error:  # no memory, no descriptor: the first call from the test raises it
             self.failures.add(-1, error)
 
@@ -297,7 +299,7 @@ class FixtureServer:
     def _on_connection(self, server: EchoServer, connection: socket.socket, client: Any) -> RecordingSession | None:
         log = None
         try:
-            allow_rebinding(connection)
+            self.listeners.prepare(connection)
             record = Record(self.watch, self.options.record_limit)
             log = ConnectionLog(self, self._index, self.accepted, client, connection, record)
             self.accepted += 1
@@ -430,7 +432,7 @@ class FixtureServer:
 
     def _reset_handshakes(self) -> None:
         """A session that has not begun cannot end itself."""
-        for log in self.open if self._context is not None else ():
+        for log in tuple(self.open) if self._context is not None or self.config.proxy_protocol else ():
             if log.in_handshake:
                 log.reset()
 
@@ -534,6 +536,7 @@ class FixtureServer:
     def _close_listeners(self) -> None:
         self.stopping = True
         self.listeners.close()
+        self._echo_server.close_datagrams()
         self._bound.unlink()
         self._bound.close()
 
@@ -575,6 +578,8 @@ class FixtureServer:
         """In a forked child: close the child's copies of all descriptors."""
         self.forked = True
         self.listeners.close_copies()
+        with contextlib.suppress(OSError):
+            self._bound.close()  # those of UDP
         for log in tuple(self.open):
             log.close_copy()
 

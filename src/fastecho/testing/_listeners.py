@@ -4,8 +4,8 @@ A port can refuse connections for a while without being lost. Linux gives a port
 as soon as the socket stops listening. A port that was asked for by its number stays with the socket. So the fixture
 draws a number from the range that the kernel draws from, and asks for it: then shutdown(2) and listen(2) on the one
 socket refuse and accept. The listener gives up SO_REUSEADDR as soon as it listens, so that no other socket can be bound
-to the port while it does not listen. Accepted sockets get the option (`allow_rebinding`): without it they would keep
-the listener from listening again.
+to the port while it does not listen. Accepted sockets get the option (`prepare`): without it they would keep the
+listener from listening again.
 """
 
 from __future__ import annotations
@@ -22,19 +22,20 @@ from typing import Any
 
 from .._injection import Windows
 from .._net.acceptor import Acceptor
-from .._net.listeners import Listeners, bind, drop_syns
+from .._net.listeners import Listeners, bind, drop_syns, set_min_ttl
 from .._net.unix import remove_path
 from ..config import ServerConfig
 from ..errors import AddressInUseError
 from ..faults import Fault
 from ._files import read
 
-__all__ = ["BLACKHOLE", "DOWN", "UP", "FixtureListeners", "allow_rebinding", "bind_by_number"]
+__all__ = ["BLACKHOLE", "DOWN", "UP", "FixtureListeners", "bind_by_number"]
 
 UP, DOWN, BLACKHOLE = "up", "down", "blackhole"
 
 _LINUX = sys.platform.startswith("linux")
 _SO_DETACH_FILTER = 27
+_MOST_TTL = 255
 _TRIES = 16
 _drawn = random.Random()
 
@@ -53,6 +54,7 @@ class FixtureListeners:
         self._acceptor: Acceptor | None = None
         self._state = UP
         self._accepting = False
+        self._min_ttl = False
         self._windows = Windows()
         self._rebound: tuple[int, int] | None = None
         self._names: tuple[Any, ...] | None = None
@@ -114,7 +116,7 @@ class FixtureListeners:
         if state == BLACKHOLE:
             acceptor.pause("outage")
             for listener in self._sockets:
-                drop_syns(listener)
+                self._drop_syns(listener)
         if before == DOWN:
             for listener in self._sockets:
                 _listen_again(listener, self._config.backlog)
@@ -125,6 +127,18 @@ class FixtureListeners:
                 _stop_dropping_syns(listener)
         if state == UP:
             acceptor.resume("outage")
+
+    def _drop_syns(self, listener: socket.socket) -> None:
+        # The filter needs a privilege since Linux 6.18.
+        if not drop_syns(listener) and set_min_ttl(listener, _MOST_TTL):
+            self._min_ttl = True
+
+    def prepare(self, connection: socket.socket) -> None:
+        """Set the options of an accepted socket. With SO_REUSEADDR it does not keep its listener from listening
+        again."""
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if self._min_ttl:  # its handshake may have ended during the blackhole
+            set_min_ttl(connection, 0)
 
     def _remember_path(self) -> None:
         """The replacement of a UNIX socket is another file at the path: `close` removes this one."""
@@ -225,11 +239,6 @@ def _reserve(listener: socket.socket) -> None:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
 
 
-def allow_rebinding(connection: socket.socket) -> None:
-    """Set the option on an accepted socket, so that it does not keep its listener from listening again."""
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-
-
 def _listen_again(listener: socket.socket, backlog: int) -> None:
     try:
         listener.listen(backlog)
@@ -253,7 +262,8 @@ def _stop_listening(listener: socket.socket) -> None:
 
 
 def _stop_dropping_syns(listener: socket.socket) -> None:
-    """Undo `drop_syns`."""
+    """Undo `drop_syns` and `set_min_ttl`."""
+    set_min_ttl(listener, 0)
     with contextlib.suppress(OSError):
         listener.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, struct.pack("i", 0))
 

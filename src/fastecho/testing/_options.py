@@ -30,8 +30,8 @@ _NOT_HERE = {
     "shutdown_delay": "no signal stops it",
     "log_level": "the program configures logging",
     "log_format": "the program configures logging",
-    "udp": "the fixture serves connections",
-    "udp_rate": "the fixture serves connections",
+    "drain_timeout": "a stop resets what is open (teardown_timeout)",
+    "drain_grace": "a stop resets what is open (teardown_timeout)",
     "busy_poll": "a spinning loop would take the interpreter from the test",
 }
 
@@ -92,7 +92,7 @@ def check(
             raise TypeError(f"give either config or options, not both: {', '.join(given)}")
         config = replace(
             config, workers=1, user=None, group=None, pid_file=None, ready_fd=None, exit_fd=None, stats=None,
-            metrics=None, shutdown_delay=0.0, busy_poll=None, udp=False,
+            metrics=None, shutdown_delay=0.0, busy_poll=None,
         )  # fmt: skip
     else:
         _check_here(given)
@@ -101,6 +101,8 @@ def check(
         config = ServerConfig(**{**_DEFAULTS, **given})
     if config.unix is not None and is_abstract(config.unix):
         raise ConfigError("unix", config.unix, "must be a path here: an abstract name cannot be reserved")
+    if needs_folder and config.udp:
+        raise ConfigError("udp", config.udp, "must be left out beside family unix, which has no datagrams")
     if isinstance(faults, str) or not isinstance(faults, Iterable):
         faults = (faults,)
     if faults:

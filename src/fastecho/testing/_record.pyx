@@ -179,6 +179,11 @@ cdef class RecordingSession(EchoSession):
             method(*arguments)
         return 0
 
+    def refuse(self, str reason):
+        EchoSession.refuse(self, reason)
+        self.log.closed("refused")
+        self.log = None
+
     def never_connected(self):
         EchoSession.never_connected(self)
         if self.log is not None:       # the TLS handshake failed, or the client has left
@@ -266,10 +271,17 @@ cdef class Steering:
     def undelivered(self):
         return self.session.unacknowledged() if self.session.transport is not None else 0
 
+    @property
+    def begun(self):
+        """False until the TLS handshake is done, and until the header of the PROXY protocol has come."""
+        return self.session.transport is not None
+
     def idle(self):
         """Whether nothing is in flight: neither to the client nor, unless reading is paused, from it."""
         if self.session.transport is None:
-            return self.session.log is None or self.session.registry.tls
+            if self.session.log is None or self.session.registry.tls:
+                return True
+            return self.session.registry.config.proxy_protocol and not self.session.log.has_unread()
         if self.session.transport.get_write_buffer_size() if self.local else self.session.unacknowledged():
             return False
         return self.session.paused or fe_readable(self.session.descriptor()) == 0

@@ -436,7 +436,7 @@ def test_it({fixture}):
     )
 
 
-@pytest.mark.parametrize("place", ["allow_rebinding", "ConnectionLog", "Steering"])
+@pytest.mark.parametrize("place", ["Record", "ConnectionLog", "Steering"])
 def test_an_error_of_the_server_itself_fails_a_test_that_does_not_notice(inner, place):
     """What goes wrong while a connection is accepted. The connection is closed, and the next is served."""
     result = fails(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -12,7 +11,7 @@ from pathlib import Path
 from proof.record import ROOT, Evidence, read_evidence
 
 NO_TESTS = 5
-# Seconds for one test. A release has tests of hours; what hangs there is seen by whoever started it.
+# Seconds for one test. A release has tests of hours.
 TIMEOUT = {"suite": 60, "proof": 240, "release": 0}
 
 
@@ -31,7 +30,7 @@ def run(amount: str, jobs: int, extra: Sequence[str] = ()) -> tuple[Evidence, ..
 
 
 def _pytest(chosen: str, amount: str, evidence: Path, extra: Sequence[str]) -> None:
-    options = ["-m", chosen, "--amount", amount, "--evidence", os.fspath(evidence), f"--timeout={TIMEOUT[amount]}"]
+    options = ["-m", chosen, f"--amount={amount}", f"--evidence={evidence}", f"--timeout={TIMEOUT[amount]}"]
     command = [sys.executable, "-m", "pytest", "-q", "--no-header", *options, *extra]
     code = subprocess.run(command, cwd=ROOT).returncode
     if code not in (0, 1, NO_TESTS):

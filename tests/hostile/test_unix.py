@@ -69,7 +69,7 @@ def passes_descriptors_behind_its_terminator(visit: Visit) -> None:
 
 @UNIX
 def passes_its_credentials(visit: Visit) -> None:
-    """SCM_CREDENTIALS that nobody has asked for."""
+    """SCM_CREDENTIALS that the server has not asked for."""
     sock = visit.connect()
     credentials = struct.pack("iii", os.getpid(), os.getuid(), os.getgid())
     sock.sendmsg([b"hello"], [(socket.SOL_SOCKET, socket.SCM_CREDENTIALS, credentials)])

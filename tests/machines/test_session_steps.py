@@ -93,7 +93,7 @@ class SessionSteps(RuleBasedStateMachine):
             type(self).total += self.world.steps
 
 
-@pytest.mark.proof("A client gets exactly the bytes that are due to it, in order, once, whatever happens in any order.")
+@pytest.mark.proof("A client gets exactly the bytes that are due to it, in order, once, for any order of events.")
 def test_any_steps_of_any_sessions(loop, amount, record_property):
     steps = amount(suite=400, proof=50_000, release=1_000_000)
 

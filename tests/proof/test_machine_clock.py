@@ -1,4 +1,4 @@
-"""The clock of the machine is set forward and back: every time-out is one of a clock that nobody sets."""
+"""The clock of the machine is set forward and back: each time-out uses the monotonic clock."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ def finish(clients: Sequence[Client], limit: float = 2 * DEADLINE, *, may_be_res
                 try:
                     client.turn(events)
                 except (ConnectionError, EOFError) as error:
-                    # A client that was never served may see an end, but nobody may take a part for the whole.
+                    # A client that was never served may see an end, but no client takes a part for the whole.
                     if not may_be_reset or (isinstance(error, EOFError) and client.received):
                         raise
                     reset.append(client)

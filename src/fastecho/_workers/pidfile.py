@@ -32,7 +32,7 @@ class PidFile:
         self._inode: tuple[int, int] | None = None
         self._owner = os.getpid()
         self._lock: int | None = None
-        """Holds the POSIX lock that says, whatever the clock does, that the owner of the file runs."""
+        """Holds the POSIX lock that says that the owner of the file runs, also after the clock was set."""
 
     def write(self) -> None:
         """Write the pid of this process.

@@ -66,7 +66,8 @@ MODULES: dict[str, tuple[str, ...]] = {
 _LEFT_OUT = ("Comparison_Eq_Is", "Comparison_NotEq_IsNot", "ComparisonOperator_Eq_Is", "ComparisonOperator_NotEq_IsNot")
 _OPERATOR_PAIRS = "ReplaceBinaryOperator_"
 # Slow to import, and of no module of ours: once in a worker process, before it forks.
-_IMPORTED = ("asyncio", "click", "hypothesis.strategies", "pytest", "uvloop")
+_PLUGINS = ("_hypothesis_pytestplugin", "pytest_benchmark.plugin", "pytest_timeout")  # those that pyproject.toml needs
+_IMPORTED = ("asyncio", "click", "hypothesis.strategies", "uvloop", "pytest", *_PLUGINS)
 _LEAST_TIMEOUT = 10.0  # seconds; or five times as long as the tests take without a mutation
 _JOB: _Job
 
@@ -190,8 +191,7 @@ class _Job:
         self.seconds: dict[str, float] = {}
         sys.path[:0] = [os.fspath(self.root / "src")]
         os.environ["PYTHONPATH"] = os.fspath(self.root / "src")
-        os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
-        sys.dont_write_bytecode = True
+        os.environ |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
         for name in _IMPORTED:
             importlib.import_module(name)
 
@@ -208,7 +208,11 @@ class _Job:
 
     def _begin(self, module: str) -> None:
         """The tests without a mutation: they must pass. The first run compiles them."""
+        sys.dont_write_bytecode = False
         self._pass(module)
+        sys.dont_write_bytecode = True
+        for each in self.root.rglob(f"__pycache__/{Path(module).stem}.*"):
+            each.unlink()
         begun = time.monotonic()
         self._pass(module)
         self.seconds[module] = time.monotonic() - begun
@@ -244,7 +248,9 @@ class _Job:
             os.chdir(self.root)
             import pytest
 
-            options = ["-x", "-q", "-p", "no:xdist", "-W", "ignore:Module already imported"]
+            options = ["-x", "-q", "-W", "ignore:Module already imported"]
+            for plugin in _PLUGINS:
+                options += ["-p", plugin]
             code = int(pytest.main([*options, *MODULES[module]]))
         except BaseException:
             traceback.print_exc()

@@ -6,8 +6,8 @@
 
 A mutant that no test notices survives. proof/survivors.toml lists those that may, each with its reason. Each worker has
 a copy of the tree, and runs the tests of a mutant in a fork that has pytest and all other packages imported already.
-Exit code: 0 all others were killed, 1 one survived that is not listed, or a listed one did not, 2 usage, 3 cosmic-ray is
-not installed.
+Exit code: 0 all others were killed, 1 one survived that is not listed, or a listed one did not, 2 usage, 3 cosmic-ray
+is not installed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 if sys.version_info >= (3, 11):
     import tomllib

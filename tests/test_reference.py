@@ -16,6 +16,7 @@ from cuts import cut, every_cut
         (b"\r\n", "anywhere", [b"x\r", b"\ny"], [-1, 1]),
         (b"\r\n", "anywhere", [b"x\r", b"", b"\ny"], [-1, -1, 1]),
         (b"aab", "anywhere", [b"aaab!"], [4]),
+        (b"\0", "anywhere", [b"\0x"], [1]),
         (b"abab", "anywhere", [b"ab", b"aab", b"abz"], [-1, -1, 2]),
         (None, "tail", [b"\0", b"x"], [-1, -1]),
     ],
@@ -23,6 +24,15 @@ from cuts import cut, every_cut
 def test_the_reference_finds_the_terminator(value, match, reads, due):
     terminator = reference.Terminator(value, match)
     assert [terminator.feed(read) for read in reads] == due
+
+
+def test_a_terminator_that_is_reset_begins_with_an_empty_stream():
+    terminator = reference.Terminator(b"ab", "anywhere")
+    assert [terminator.feed(b"a"), terminator.feed(b"b")] == [-1, 1]
+    with pytest.raises(ValueError, match="has ended"):
+        terminator.feed(b"")
+    terminator.reset()
+    assert [terminator.feed(b"b"), terminator.feed(b"ab")] == [-1, 2]
 
 
 def test_session_discards_what_follows_the_end():

@@ -20,6 +20,7 @@ import importlib
 import importlib.util
 import multiprocessing
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -157,11 +158,13 @@ def _described(module: str, source: str, mutated: str) -> Mutant:
     before, after = source.splitlines(), mutated.splitlines()
     changes = [each for each in difflib.SequenceMatcher(None, before, after, False).get_opcodes() if each[0] != "equal"]
     first, last = changes[0], changes[-1]
-    old, new = (
-        " ".join(line.strip() for line in lines)
-        for lines in (before[first[1] : last[2]], after[first[3] : last[4]])
-    )  # fmt: skip
+    old, new = _tidy(before[first[1] : last[2]]), _tidy(after[first[3] : last[4]])
     return Mutant(module, _where(source, first[1] + 1), old, new)
+
+
+def _tidy(lines: Sequence[str]) -> str:
+    """On one line; cosmic-ray puts a space before what it has changed."""
+    return re.sub(r"([(\[]) ", r"\1", " ".join(" ".join(lines).split()))
 
 
 def _where(source: str, line: int) -> str:

@@ -48,6 +48,17 @@ BOUNDS: dict[str, tuple[Any, Any, Any, Any]] = {
     "stats": (0.1, 86400.0, 0.05, float("nan")),
 }
 
+# Every default: users rely on them, so none changes by a slip.
+DEFAULTS: dict[str, Any] = {
+    "host": "127.0.0.1", "port": 8007, "udp": False, "unix": None, "backlog": 4096, "proxy_protocol": False,
+    "ready_fd": None, "exit_fd": None, "terminator": b"\0", "match": "tail", "workers": 1, "busy_poll": None,
+    "user": None, "group": None, "pid_file": None, "max_connections": None, "max_per_source": None,
+    "idle_timeout": None, "udp_rate": 10_000, "write_timeout": 30.0, "linger_timeout": 2.0, "drain_timeout": 10.0,
+    "drain_grace": 0.2, "shutdown_delay": 0.0, "buffer_size": 65536, "buffers": 64, "pin_buffers": False,
+    "tls_cert": None, "tls_key": None, "tls_client_ca": None, "tls_min_version": "1.2", "tls_tickets": 2,
+    "fault": (), "seed": 0, "log_level": "info", "log_format": "text", "stats": None, "metrics": None,
+}  # fmt: skip
+
 WRONG_TYPES: list[tuple[str, Any]] = [
     ("host", 7),
     ("host", None),
@@ -104,12 +115,17 @@ def test_defaults_are_valid_and_are_those_of_the_options() -> None:
         assert getattr(config, option.name) == option.default
 
 
+def test_no_default_has_changed() -> None:
+    assert {option.name: option.default for option in options()} == DEFAULTS
+
+
 def test_options_are_all_the_fields_once() -> None:
     assert sorted(option.name for option in options()) == sorted(each.name for each in fields(ServerConfig))
     assert all(option.help and option.group in GROUPS for option in options())
 
 
 def test_docstring_tells_every_option_and_its_default() -> None:
+    assert (ServerConfig.__doc__ or "").startswith("The configuration of a server: immutable")
     for option in options():
         assert f"{option.name}: {option.help} Default: {option.default!r}." in (ServerConfig.__doc__ or "")
 
@@ -125,6 +141,62 @@ def test_config_is_frozen_hashable_and_picklable() -> None:
     assert len({config, replace(config), ServerConfig()}) == 2
     with pytest.raises(FrozenInstanceError):
         config.port = 1  # type: ignore[misc]
+
+
+def test_an_option_is_frozen_and_the_list_of_them_is_made_once() -> None:
+    assert options() is options()
+    with pytest.raises(FrozenInstanceError):
+        options()[0].help = ""  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("made", [ServerConfig(), options()[0]], ids=["a config", "an option"])
+def test_has_no_attributes_but_its_fields(made: object) -> None:
+    assert not hasattr(made, "__dict__")
+
+
+def test_options_are_given_by_name_only() -> None:
+    with pytest.raises(TypeError, match="positional"):
+        ServerConfig("127.0.0.1")  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"udp": True, "unix": "/run/echo"}, "unix /run/echo: must not be given beside udp, which needs an address"),
+        ({"group": "echo"}, "group echo: needs a user beside it: user"),
+        (
+            {"exit_fd": 3, "ready_fd": 3},
+            "exit_fd 3: must not be ready_fd, which is closed when the server is ready",
+        ),
+    ],
+    ids=["udp on a UNIX socket", "a group alone", "one descriptor for two ends"],
+)
+def test_options_that_do_not_go_together_are_refused(given: dict[str, Any], message: str) -> None:
+    assert message_of(**given) == message
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"udp": True},
+        {"unix": "/run/echo"},
+        {"user": "echo"},
+        {"user": "echo", "group": "echo"},
+        {"exit_fd": 3, "ready_fd": 4},
+        {"exit_fd": 3},
+        {"ready_fd": 3},
+    ],
+    ids=str,
+)
+def test_options_that_go_together_are_kept(given: dict[str, Any]) -> None:
+    config = ServerConfig(**given)
+    assert {name: getattr(config, name) for name in given} == given
+
+
+def test_a_bad_value_of_a_toml_key_is_a_config_error() -> None:
+    for value in (70_000, 80.5, "x"):
+        with pytest.raises(ConfigError, match=r"port .*: must be"):
+            BY_NAME["port"].validate(BY_NAME["port"].from_toml(value))
 
 
 def test_an_unknown_option_is_a_type_error() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,28 @@ CASES = {
         "0::/a\n", V2.format(root="/").replace("/sys/fs/cgroup", r"/sys/fs/cgroup/a\040b"),
         {"a b/a/cpu.max": "200000 100000\n"}, 2.0,
     ),
+    "a group with a colon": ("0::/a:b\n", V2.format(root="/"), {"a:b/cpu.max": "200000 100000\n"}, 2.0),
+    "a mount of another source, with an option more": (
+        "0::/a\n", V2.format(root="/").replace("cgroup2 cgroup2 rw", "cgroup2 none rw x"),
+        {"a/cpu.max": "200000 100000\n"}, 2.0,
+    ),
+    "a mount without options": (
+        "0::/a\n", V2.format(root="/").replace(" rw,nosuid", ""), {"a/cpu.max": "200000 100000\n"}, 2.0,
+    ),
+    "v1, files of another controller": (
+        "4:cpuset:/a\n3:cpu,cpuacct:/a\n",
+        OTHER + V1.format(root="/"),
+        {"cpuset/a/cpu.cfs_quota_us": "100000\n", "cpuset/a/cpu.cfs_period_us": "100000\n"},
+        None,
+    ),
+    "the smallest limit": ("0::/\n", V2.format(root="/"), {"cpu.max": "1 100000\n"}, 0.00001),
+    "a limit of 0": ("0::/\n", V2.format(root="/"), {"cpu.max": "0 100000\n"}, None),
+    "lines that say nothing": (
+        "x\n0::/a\nx\n\n",
+        "30 23 0:26 / - cgroup2 none rw\n30 23 0:26 / / rw - cgroup none\n" + V2.format(root="/"),
+        {"a/cpu.max": "200000 100000\n"},
+        2.0,
+    ),
     "no control groups": ("", "", {}, None),
     "files that say nothing": (
         "x\n0::/a\n", V2.format(root="/") + "7\n", {"a/cpu.max": "\n", "cpu.max": "1 0\n"}, None,
@@ -88,6 +111,20 @@ def test_the_quota_is_the_least_of_the_group_and_those_above(name: str, tmp_path
 
 def test_a_machine_without_proc_has_no_quota(tmp_path: Path) -> None:
     assert cpu_quota(str(tmp_path)) is None
+
+
+@pytest.mark.parametrize(
+    ("platform", "count", "cpus"), [("linux", 7, 2), ("darwin", 7, 7), ("win32", 7, 7), ("darwin", None, 1)]
+)
+def test_usable_cpus_are_the_affinity_on_linux_and_all_cpus_elsewhere(
+    platform: str, count: int | None, cpus: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {3, 5} if pid == 0 else set(), raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: count)
+    monkeypatch.setattr(sys, "platform", platform)
+    found = usable_cpus(str(tmp_path))
+    monkeypatch.undo()
+    assert found == cpus
 
 
 @pytest.mark.parametrize(("share", "cpus"), [("1000", 1), ("100000", 1), ("100001", 2), ("900000", 9)])

@@ -6,6 +6,7 @@ machine   where a run took place, and with what
 findings  what was found and mended, and what was not run: findings.toml, written by hand
 promises  the evidence as lines of a table
 fuzz      one target under coverage-guided fuzzing; fuzzing: a short run of each target, as evidence
+mutation  changes in modules that their tests must notice; survivors.toml: those that may survive, and why
 soak      hours of mixed load, every echoed byte compared
 page      docs/reliability.md, made of the records and the findings alone
 """

@@ -1,7 +1,8 @@
 """Change one thing in a module, and see whether its tests notice: mutation testing with the operators of cosmic-ray.
 
-    python proof/mutation.py                    every module of MODULES, and proof/records/mutation.json
-    python proof/mutation.py faults/_parse.py   one module; writes no record
+    python proof/mutation.py                    every module of MODULES
+    python proof/mutation.py faults/_parse.py   one module
+    python proof/mutation.py --record           every module, for proof/records/mutation.json and docs/reliability.md
     python proof/mutation.py --count            how many mutants each module has; runs nothing
 
 A mutant that no test notices survives. proof/survivors.toml lists those that may, each with its reason. Each worker has
@@ -30,7 +31,7 @@ import time
 import traceback
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 if sys.version_info >= (3, 11):
@@ -306,6 +307,7 @@ def as_toml(survived: Sequence[Mutant]) -> str:
 
 
 def save(done: Sequence[Tried], known: dict[Mutant, str], started: str, seconds: float, command: str) -> None:
+    """Add a run to the record, and take its modules out of earlier runs."""
     from proof import machine, page
     from proof.record import Record, Run
 
@@ -317,10 +319,13 @@ def save(done: Sequence[Tried], known: dict[Mutant, str], started: str, seconds:
         }
         for each in done
     }
-    figures = {"modules": modules}
-    versions = machine.versions()
-    run = Run(started, seconds, command, machine.commit(), machine.describe(), versions, figures=figures)
-    Record("mutation", (run,)).save()
+    kept = []
+    for run in Record.load_or_new("mutation").runs:
+        others = {module: counts for module, counts in run.figures["modules"].items() if module not in modules}
+        if others:
+            kept.append(replace(run, figures={"modules": others}))
+    about = machine.commit(), machine.describe(), machine.versions()
+    Record("mutation", (*kept, Run(started, seconds, command, *about, figures={"modules": modules}))).save()
     page.write()
 
 
@@ -337,6 +342,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("module", nargs="*", help="the end of its path, such as faults/_parse.py; default all")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="mutants at a time")
     parser.add_argument("--count", action="store_true", help="count the mutants, run nothing")
+    parser.add_argument("--record", action="store_true", help="write the result, if nothing is wrong, to the record")
     given = parser.parse_args(argv)
     if not is_installed():
         print(NEEDS, file=sys.stderr)
@@ -362,8 +368,9 @@ def main(argv: Sequence[str]) -> int:
         for mutant in gone:
             print(f"listed, but it does not survive: {mutant}", flush=True)
         wrong = wrong or bool(unlisted or gone)
-    if not given.module and not wrong:
-        save(done, known, started, round(time.monotonic() - begun, 1), shlex.join(["python", "proof/mutation.py"]))
+    if given.record and not wrong:
+        command = shlex.join(["python", "proof/mutation.py", *argv])
+        save(done, known, started, round(time.monotonic() - begun, 1), command)
     return 1 if wrong else 0
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from proof.findings import Findings
-from proof.promises import Promise, amounts_text, promises
+from proof.promises import Promise, amounts_text, number, promises
 from proof.record import FAILED, NOT_RUN, RECORDS, ROOT, Record, Run, load_all
 from proof.soak import summary
 
@@ -27,10 +27,16 @@ and all workers are replaced (SIGHUP) while the load goes on. Only there may a c
 is the slope of the least-squares line through samples that are taken when no connection is open, without the first
 fifth of a run."""
 
+MUTATION = """\
+Each mutant is its module with one change: another operator, number or condition, no decorator, no turn of a loop. It is
+killed when a test of the module fails. Those listed in `proof/survivors.toml` cannot be killed, or need not be, each
+with the reason."""
+
 KINDS = {
     "proof": "`make proof`",
     "release": "`python -m proof --amount release`",
     "soak": "`make soak`",
+    "mutation": "`python proof/mutation.py`",
 }
 
 
@@ -121,6 +127,17 @@ def soak(records: Sequence[Record]) -> str:
     return section("Soak", SOAK, table(summary.HEAD, summary.rows(found), right))
 
 
+def mutation(records: Sequence[Record]) -> str:
+    found = [run for record in records if record.kind == "mutation" for run in record.runs]
+    lines = sorted(
+        (f"`{module}`", *(number(counts[name]) for name in ("mutants", "killed", "listed")))
+        for run in found
+        for module, counts in run.figures["modules"].items()
+    )
+    head = ("module", "mutants", "killed", "listed with a reason")
+    return section("Mutation", MUTATION, table(head, lines, range(1, len(head)))) if lines else ""
+
+
 def runs(records: Sequence[Record]) -> str:
     lines = (described(record.kind, run) for record in records for run in record.runs)
     return section("Runs, machine and versions", bullets(lines, "No run yet: `make proof`."))
@@ -134,6 +151,7 @@ def page(records: Sequence[Record], findings: Findings) -> str:
         INTRODUCTION,
         section("Promises", verdict(found), promise_table(found), METHOD) if found else "",
         soak(records),
+        mutation(records),
         not_run(found, findings),
         mended(findings),
         runs(records),

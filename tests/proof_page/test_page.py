@@ -89,6 +89,16 @@ def test_counts_are_summed_up_and_of_a_measured_value_the_greatest_stands() -> N
     assert amounts_text(found) == "5 steps, 1.25 p99 ms, loop: uvloop, asyncio"
 
 
+def test_each_module_that_was_mutated_is_a_line_of_the_runs_together() -> None:
+    counts = {"mutants": 1200, "killed": 1198, "listed": 2}
+    one, other = (replace(RUN, figures={"modules": {module: counts}}) for module in ("src/b.py", "src/a.py"))
+    text = page.page([Record("mutation", (one, other))], Findings())
+    assert rows(section(text, "Mutation")) == [
+        ["`src/a.py`", "1,200", "1,198", "2"], ["`src/b.py`", "1,200", "1,198", "2"],
+    ]  # fmt: skip
+    assert "## Mutation" not in page.page([], Findings())
+
+
 def test_what_was_found_and_what_was_not_run_by_hand_is_listed() -> None:
     findings = Findings((Mended("A reset lost a byte.", "test_x.py::test_y"),), (NotRun("Half a year.", "Too long."),))
     text = page.page([], findings)

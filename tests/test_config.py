@@ -16,13 +16,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastecho._options.cpus import usable_cpus
-from fastecho._options.text import LONGEST_UNIX_PATH, format_terminator, parse_terminator
+from fastecho._options.text import LONGEST_UNIX_PATH, format_terminator, parse_terminator, split_host_port
 from fastecho._options.types import format_seconds, format_size
 from fastecho.config import GROUPS, Option, ServerConfig, options
 from fastecho.errors import ConfigError, FastechoError
 from fastecho.faults import Fault
 
 BY_NAME = {option.name: option for option in options()}
+
+LONG_NAME = ".".join(["x" * 62] * 4)[:249] + ".xyz"  # 253 characters, the most that DNS has
 
 # name: (lowest, highest) allowed, and the nearest values beyond
 BOUNDS: dict[str, tuple[Any, Any, Any, Any]] = {
@@ -341,10 +343,84 @@ def test_unix_path_is_as_long_as_the_kernel_allows() -> None:
     assert f"at most {LONGEST_UNIX_PATH} bytes" in message_of(unix=longest[:-1] + "é")
 
 
-@pytest.mark.parametrize("path", ["", "a\0b"])
+def test_unix_path_leaves_space_for_the_name_it_is_bound_to_first() -> None:
+    assert (100 if sys.platform.startswith("linux") else 96) == LONGEST_UNIX_PATH
+
+
+@pytest.mark.parametrize(("path", "what"), [("", "not empty"), ("a\0b", "not one with a NUL in it")])
 @pytest.mark.parametrize("name", ["unix", "tls_cert"])
-def test_path_that_no_system_takes_is_refused(name: str, path: str) -> None:
-    message_of(**{name: path})
+def test_path_that_no_system_takes_is_refused(name: str, path: str, what: str) -> None:
+    assert message_of(**{name: path}).endswith(f": must be a path, {what}")
+
+
+def test_abstract_unix_socket_has_a_name_and_is_of_linux_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "platform", "linux")
+        assert [ServerConfig(unix=path).unix for path in ("@a", "@@", "./@", "/a@")] == ["@a", "@@", "./@", "/a@"]
+        assert message_of(unix="@") == "unix @: must be a path, or @ and a name"
+        patched.setattr(sys, "platform", "darwin")
+        assert ServerConfig(unix="./@a").unix == "./@a"
+        assert "only Linux has abstract sockets" in message_of(unix="@a")
+
+
+@pytest.mark.parametrize("account", ["nobody", "65534", "a-b_c", "_x$"])
+def test_account_is_a_name_or_a_number(account: str) -> None:
+    assert ServerConfig(user=account).user == account
+
+
+@pytest.mark.parametrize("account", ["", " ", "a b", "a:b", "a\n", "\0", 7])
+def test_account_that_no_system_has_is_refused(account: Any) -> None:
+    assert message_of(user=account).endswith(": must be a name or a number")
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["127.0.0.1:9100", "localhost:0", "*:65535", "[::1]:9100", "[fe80::1%eth0]:00080", "[::]:1", "x" * 63 + ":1"],
+)
+def test_address_of_the_metrics_has_one_host_and_a_port(address: str) -> None:
+    assert ServerConfig(metrics=address).metrics == address
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "",
+        "9100",
+        ":9100",
+        "a:",
+        "a:x",
+        "a:-1",
+        "a:65536",
+        "a:000080",
+        "a:１",
+        "a,b:80",
+        "::1:9100",
+        "[::1]",
+        "[::1:80",
+        "::1]:80",
+        "[a]:80",
+        "[:]:80",
+        "[::g]:80",
+        "a b:80",
+        9100,
+    ],
+)
+def test_address_of_the_metrics_that_is_none_is_refused(address: Any) -> None:
+    must = "must be HOST:PORT, such as 127.0.0.1:9100, [::1]:9100 or *:9100"
+    assert message_of(metrics=address).endswith(f": {must}")
+
+
+@pytest.mark.parametrize(
+    ("address", "parts"),
+    [
+        ("localhost:80", ("localhost", "80")),
+        ("[::1]:80", ("::1", "80")),
+        ("[::1:80", ("[::1", "80")),
+        ("::1]:80", ("::1]", "80")),
+    ],
+)
+def test_brackets_of_an_address_are_no_part_of_its_host(address: str, parts: tuple[str, str]) -> None:
+    assert split_host_port(address) == parts
 
 
 def test_path_objects_become_text() -> None:
@@ -361,6 +437,8 @@ def test_path_objects_become_text() -> None:
         ("localhost.,localhost.", "localhost."),
         ("*", "*"),
         ("bücher.example", "bücher.example"),
+        ("x" * 63, "x" * 63),
+        (LONG_NAME, LONG_NAME),
     ],
 )
 def test_hosts_are_kept_tidy(host: str, kept: str) -> None:
@@ -383,7 +461,12 @@ def test_hosts_are_kept_tidy(host: str, kept: str) -> None:
         "a..b",
         ".",
         "x" * 64,
+        "ü" * 60,
         "ü" * 70,
+        LONG_NAME + "x",
+        "[a",
+        "a]",
+        "[::1",
         "label." * 50,
     ],
 )
@@ -419,6 +502,8 @@ def test_terminator_of_no_or_too_many_bytes_is_refused(terminator: bytes) -> Non
         ("\n", b"\n"),
         ("None", b"None"),
         ("none", None),
+        ("", b""),
+        ("x" * 300, b"x" * 300),
     ],
 )
 def test_each_form_of_a_terminator_is_parsed(text: str, value: bytes | None) -> None:
@@ -429,6 +514,24 @@ def test_each_form_of_a_terminator_is_parsed(text: str, value: bytes | None) -> 
 def test_terminator_text_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(ConfigError):
         BY_NAME["terminator"].parse(text)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (b"\0", r"\0"),
+        (b"\r\n", r"\r\n"),
+        (b"END", "END"),
+        (b"quit", "quit"),
+        (b"none", "hex:6e6f6e65"),
+        (b"hex:0d", "hex:6865783a3064"),
+        (b"a\\b", "hex:615c62"),
+        (b"\t", "hex:09"),
+        ("é".encode(), "hex:c3a9"),
+    ],
+)
+def test_terminator_is_shown_as_text_where_that_reads_as_itself(value: bytes, text: str) -> None:
+    assert format_terminator(value) == text
 
 
 @given(st.binary(min_size=1, max_size=64))

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+import pytest
+
 from fastecho._workers.restarts import CrashLoop, RestartPolicy
 
 POLICY = RestartPolicy()
@@ -37,3 +41,40 @@ def test_the_death_of_a_stable_worker_begins_the_count_anew() -> None:
     found = loop_after([0.0] * 4)
     found.record_death(1.0, lived=10.0)
     assert not found.detected(1.0, 0.0)
+
+
+def test_the_figures_of_the_policy_are_those_of_the_manual() -> None:
+    assert (POLICY.first_delay, POLICY.longest_delay, POLICY.stable_after, POLICY.deaths) == (0.05, 5.0, 10.0, 5)
+    assert all(0 <= POLICY.jitter() < 1 for _ in range(100))
+    assert len({POLICY.jitter() for _ in range(10)}) > 1
+
+
+def test_a_delay_doubles_from_the_first_to_the_longest() -> None:
+    assert [POLICY.next_delay(each) for each in (0.0, 0.02, 0.05, 2.4, 2.6, 5.0)] == [0.05, 0.05, 0.1, 4.8, 5.0, 5.0]
+
+
+def test_a_service_that_is_resized_keeps_its_deaths_and_takes_as_many_as_it_has_workers() -> None:
+    found = loop_after([0.0] * 4)
+    found.resize(2)
+    found.record_death(1.0, lived=0.0)
+    assert not found.detected(1.0, 0.0)
+    for _ in range(5):
+        found.record_death(1.0, lived=0.0)
+    assert found.detected(1.0, 0.0)
+    found.resize(1)
+    assert found.detected(1.0, 0.0)
+
+
+def test_a_worker_that_served_for_less_than_the_stable_time_counts_with_the_deaths_before() -> None:
+    found = loop_after([0.0] * 4)
+    found.record_death(1.0, lived=9.9)
+    assert found.detected(1.0, longest_life=9.9)
+    assert not found.detected(1.0, longest_life=10.0)
+    found.record_death(1.0, lived=11.0)
+    assert not found.detected(1.0, 0.0)
+
+
+def test_a_policy_is_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        POLICY.deaths = 1  # type: ignore[misc]
+    assert not hasattr(POLICY, "__dict__")

@@ -57,6 +57,40 @@ def test_a_worker_slot_serves_while_its_current_process_is_ready(process: Any) -
     assert slot.is_serving
 
 
+def test_a_killed_process_serves_no_slot(process: Any) -> None:
+    slot = WorkerSlot(0, [])
+    slot.current = process(slot, ready_at=1.0, killed=True)
+    assert not slot.is_serving
+
+
+def test_a_process_has_served_since_it_was_ready(process: Any) -> None:
+    slot = WorkerSlot(3, [])
+    assert process(slot, started=1.0).served(now=9.0) == 0.0
+    assert process(slot, started=1.0, ready_at=2.5).served(now=9.0) == 6.5
+
+
+def test_a_process_is_named_by_its_slot_and_its_pid(process: Any) -> None:
+    assert str(process(WorkerSlot(3, []))) == "worker 3 (pid 1)"
+
+
+def test_a_new_process_and_a_new_slot_have_nothing_pending(process: Any) -> None:
+    slot = WorkerSlot(3, [])
+    made = process(slot)
+    assert (made.killed, made.retiring, made.ready_at, made.kill_at, made.leave_at) == (False, False, None, None, None)
+    assert (slot.current, slot.successor, slot.restart_at, slot.delay) == (None, None, None, 0.0)
+    assert slot.policy == RestartPolicy()
+    assert not hasattr(made, "__dict__")
+    assert not hasattr(slot, "__dict__")
+
+
+def test_two_processes_and_two_slots_are_never_equal(process: Any) -> None:
+    slot = WorkerSlot(3, [])
+    assert slot != WorkerSlot(3, [])
+    channel = process(slot).channel
+    one, other = (WorkerProcess(1, slot, channel, None, cast(Any, None), 0, started=0.0) for _ in range(2))
+    assert one != other
+
+
 def delays(policy: RestartPolicy, lives: list[float]) -> list[float]:
     slot = WorkerSlot(0, [], policy)
     return [slot.delay_after_death(lived) for lived in lives]

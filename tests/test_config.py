@@ -16,8 +16,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastecho._options.cpus import usable_cpus
-from fastecho._options.text import LONGEST_UNIX_PATH, format_terminator, parse_terminator, split_host_port
-from fastecho._options.types import format_seconds, format_size
+from fastecho._options.text import (
+    LONGEST_UNIX_PATH,
+    format_terminator,
+    parse_terminator,
+    path_validator,
+    split_host_port,
+)
+from fastecho._options.types import (
+    Choice,
+    Flag,
+    Integer,
+    IntegerOrAuto,
+    OptionType,
+    Seconds,
+    Size,
+    Text,
+    Workers,
+    format_seconds,
+    format_size,
+)
 from fastecho.config import GROUPS, Option, ServerConfig, options
 from fastecho.errors import ConfigError, FastechoError
 from fastecho.faults import Fault
@@ -626,3 +644,174 @@ def test_no_text_raises_anything_but_a_config_error(option: Option, text: str) -
 def test_a_default_is_valid_and_stays_as_it_is(option: Option) -> None:
     assert option.validate(option.default) == option.default
     assert type(option.validate(option.default)) is type(option.default)
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (0, "0 B"),
+        (1, "1 B"),
+        (1023, "1023 B"),
+        (1024, "1 KiB"),
+        (1025, "1025 B"),
+        (3 << 19, "1536 KiB"),
+        (1 << 20, "1 MiB"),
+        (5 << 30, "5 GiB"),
+        (1 << 40, "1024 GiB"),
+    ],
+)
+def test_size_is_shown_in_its_largest_whole_unit(size: int, text: str) -> None:
+    assert format_size(size) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.0, "0 s"),
+        (0.00005, "0.00005 s"),
+        (0.0005, "0.0005 s"),
+        (0.001, "1 ms"),
+        (0.25, "250 ms"),
+        (0.999, "999 ms"),
+        (0.9995, "0.9995 s"),
+        (1.0, "1 s"),
+        (1.5, "1.5 s"),
+        (10.05, "10.05 s"),
+        (3599.0, "3599 s"),
+        (3600.0, "1 h"),
+        (5400.0, "5400 s"),
+        (7200.0, "2 h"),
+        (86400.0, "24 h"),
+    ],
+)
+def test_time_is_shown_in_hours_seconds_or_milliseconds(seconds: float, text: str) -> None:
+    assert format_seconds(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("7b", 7),
+        ("3k", 3 << 10),
+        ("3m", 3 << 20),
+        ("2g", 2 << 30),
+        ("2GiB", 2 << 30),
+        ("1T", 1 << 40),
+        ("1tib", 1 << 40),
+    ],
+)
+def test_each_unit_of_a_size_is_a_power_of_1024(text: str, size: int) -> None:
+    assert Size(0, 1 << 50).parse(text) == size
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("7", 7.0), ("7s", 7.0), ("7ms", 0.007), ("7m", 420.0), ("7min", 420.0)])
+def test_each_unit_of_a_time_is_so_many_seconds(text: str, seconds: float) -> None:
+    assert Seconds(0.0, 1e6).parse(text) == seconds
+
+
+@pytest.mark.parametrize(
+    ("type", "none", "must"),
+    [
+        (Integer(1, 9), None, "must be a whole number between 1 and 9"),
+        (Integer(1, 9, none="off"), "off", "must be a whole number between 1 and 9, or off"),
+        (Workers(1, 9), None, "must be a whole number between 1 and 9, or auto"),
+        (IntegerOrAuto(1, 9), None, "must be a whole number between 1 and 9, or auto"),
+        (IntegerOrAuto(1, 9, none="off"), "off", "must be a whole number between 1 and 9, auto or off"),
+        (Size(1, 9), None, "must be a size, such as 65536, 64KiB or 1MiB"),
+        (Seconds(1, 9), None, "must be a time, such as 30, 2s, 500ms or 5m"),
+        (Seconds(1, 9, none="off"), "off", "must be a time, such as 30, 2s, 500ms or 5m, or off"),
+        (Flag(), None, "must be true or false"),
+    ],
+    ids=lambda each: type(each).__name__,
+)
+def test_a_type_says_what_it_takes_and_the_word_for_none(type: OptionType, none: str | None, must: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        type.parse("many")
+    assert str(caught.value) == must
+    assert type.format(None) == (none or "")
+    if none is None:
+        with pytest.raises(ValueError):
+            type.validate(None)
+    else:
+        assert type.parse(none) is None
+        assert type.validate(None) is None
+
+
+@pytest.mark.parametrize(
+    ("type", "value", "must"),
+    [
+        (Integer(1, 9), 10, "must be between 1 and 9"),
+        (Integer(1, 9, none="off"), 0, "must be between 1 and 9, or off"),
+        (Workers(1, 9), 10, "must be between 1 and 9"),
+        (IntegerOrAuto(1, 9, none="off"), 0, "must be between 1 and 9, auto or off"),
+        (Size(512, 1 << 20), 1, "must be between 512 B and 1 MiB"),
+        (Size(512, 1 << 20), 600.0, "must be a whole number of bytes between 512 and 1048576"),
+        (Seconds(0, 9), 10, "must be between 0 and 9 s"),
+        (Seconds(0.5, 9, none="off"), 0, "must be between 500 ms and 9 s, or off"),
+        (Seconds(0, 9), "1", "must be a number of seconds"),
+        (Seconds(0, 9, none="off"), True, "must be a number of seconds, or off"),
+        (Choice("a", "b", "c"), "d", "must be a, b or c"),
+        (Choice("a", "b"), None, "must be a or b"),
+        (OptionType(), 7, "must be text"),
+        (Flag(), 1, "must be true or false"),
+    ],
+    ids=str,
+)
+def test_a_value_that_a_type_does_not_take(type: OptionType, value: Any, must: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        type.validate(value)
+    assert str(caught.value) == must
+
+
+def test_types_name_what_they_take_in_help() -> None:
+    found = [Integer(1, 9), Integer(1, 9, metavar="US"), Workers(1, 9), IntegerOrAuto(1, 9), Size(1, 9), Seconds(1, 9)]
+    assert [each.metavar for each in found] == ["N", "US", "N|auto", "N|auto", "SIZE", "TIME"]
+    assert [Flag().metavar, Choice("a", "b").metavar, Text("FILE", str).metavar, OptionType().metavar] == [
+        "", "a|b", "FILE", "TEXT",
+    ]  # fmt: skip
+
+
+def test_a_value_is_kept_as_its_plain_type() -> None:
+    class Number(int):
+        pass
+
+    kept = Integer(1, 9).validate(Number(3))
+    assert (kept, type(kept)) == (3, int)
+    assert type(Seconds(1, 9).validate(3)) is float
+    assert [Choice("a", "b").validate(each) for each in ("A", "b")] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [(word, True) for word in ("1", "TRUE", "Yes", "on")] + [(word, False) for word in ("0", "false", "NO", "off")],
+)
+def test_each_word_of_a_flag_is_parsed(text: str, value: bool) -> None:
+    assert Flag().parse(text) is value
+    assert Flag().parse(Flag().format(value)) is value
+
+
+def test_text_without_a_word_for_none_takes_none_from_python_only_where_it_is_optional() -> None:
+    required, optional = Text("FILE", path_validator()), Text("FILE", path_validator(), optional=True)
+    assert optional.validate(None) is None
+    assert optional.format(None) == ""
+    assert optional.parse("none") == "none"
+    with pytest.raises(ValueError, match="must be a path"):
+        required.validate(None)
+    assert Text("TEXT", str, none="none").validate(None) is None
+
+
+def test_workers_are_at_most_as_many_as_the_option_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastecho._options.types.usable_cpus", lambda: 700)
+    made = Workers(1, 512)
+    assert [made.parse("auto"), made.validate("auto"), made.parse(" 7 ")] == [512, 512, 7]
+
+
+def test_auto_is_kept_where_it_is_a_value_of_its_own() -> None:
+    made = IntegerOrAuto(1, 9)
+    assert [made.parse("auto"), made.validate("auto"), made.parse("7"), made.validate(7)] == ["auto", "auto", 7, 7]
+
+
+def test_text_of_a_number_is_read_up_to_the_digits_that_a_bound_can_have() -> None:
+    assert Integer(0, 9).parse("1" * 20) == int("1" * 20)
+    assert Integer(0, 9).parse("-" + "1" * 20) == -int("1" * 20)
+    assert Size(0, 9).parse("1" * 21) == int("1" * 21)

@@ -44,7 +44,7 @@ SURVIVORS = Path(__file__).with_name("survivors.toml")
 NEEDS = "needs cosmic-ray: pip install 'fastecho[proof]'"
 
 _CONFIG = ("tests/test_config.py",)
-_FAULTS = ("tests/faults",)
+_FAULTS = tuple(f"tests/faults/test_{name}.py" for name in ("values", "selectors", "text"))
 # Each module with the tests that hold it, those that notice most first. They take at most a few seconds.
 MODULES: dict[str, tuple[str, ...]] = {
     "src/fastecho/config.py": _CONFIG,

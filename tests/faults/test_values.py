@@ -288,3 +288,106 @@ def test_faults_are_shown_as_they_are_read() -> None:
     faults = tuple(SAMPLES)
     assert parse_faults(format_faults(faults)) == faults
     assert parse_faults(format_faults(())) == ()
+
+
+# The limits of each argument, and how a message shows a value.
+
+LEAST_AND_MOST: list[tuple[str, str, Any, Any]] = [
+    ("reset", "after_sent", 0, INT64),
+    ("reset", "on", b"x", b"x" * 65536),
+    ("stop_reading", "window", 1, 1 << 30),
+    ("latency", "mean", 0, 86400),
+    ("bandwidth", "bytes_per_s", 0.001, 1e12),
+    ("bandwidth", "burst", 1, INT64),
+    ("slice", "sizes", [1], [1] * 1000),
+    ("slice", "interval", 0, 86400),
+    ("coalesce", "n", 1, 1 << 30),
+    ("corrupt", "at", 0, INT64),
+    ("corrupt", "xor", 1, 255),
+    ("drop", "count", 1, INT64),
+    ("duplicate", "count", 1, 1 << 30),
+    ("inject", "data", b"x", b"x" * 65536),
+    ("slow_accept", "delay", 0, 86400),
+]
+
+
+@pytest.mark.parametrize(("kind", "name", "least", "most"), LEAST_AND_MOST, ids=lambda each: repr(each)[:20])
+def test_the_least_and_the_most_of_an_argument_are_taken(kind: str, name: str, least: Any, most: Any) -> None:
+    for value in (least, most):
+        kept = getattr(Fault, kind)(**given(kind, name, value)).get(name)
+        assert kept == (tuple(value) if isinstance(value, list) else value)
+
+
+@pytest.mark.parametrize("value", [bytearray(b"xy"), memoryview(b"xy"), b"xy"], ids=lambda each: type(each).__name__)
+def test_data_is_kept_as_bytes(value: Any) -> None:
+    kept = Fault.inject(0, value).get("data")
+    assert (kept, type(kept)) == (b"xy", bytes)
+
+
+@pytest.mark.parametrize("value", ["12", b"12", bytearray(b"12"), memoryview(b"12"), {1: 2}, {1}])
+def test_sizes_are_a_number_or_a_list_and_no_text(value: Any) -> None:
+    assert message_of(lambda: Fault.slice(value)).endswith(f": sizes {COUNT}")
+
+
+def test_numbers_are_kept_as_plain_numbers() -> None:
+    class Number(int):
+        pass
+
+    for fault, name in ((Fault.drop(Number(7)), "at"), (Fault.corrupt(7, Number(7)), "xor")):
+        assert (fault.get(name), type(fault.get(name))) == (7, int)
+    assert type(Fault.latency(7).get("mean")) is float
+
+
+@pytest.mark.parametrize(
+    ("fault", "needs"),
+    [
+        (Fault.reset(), "reset sends RST"),
+        (Fault.refuse(), "refuse sends RST"),
+        (Fault.tls_abort(), "tls_abort sends RST"),
+        (Fault.stop_reading(1), "stop_reading(window) sets the receive window"),
+        (Fault.stop_reading(), ""),
+        (Fault.close(), ""),
+        (Fault.abort(), ""),
+        (Fault.latency(1), ""),
+        (Fault.slow_accept(1), ""),
+    ],
+    ids=str,
+)
+def test_faults_that_need_tcp_say_what_for(fault: Fault, needs: str) -> None:
+    assert fault.needs_tcp == needs
+
+
+@pytest.mark.parametrize(
+    ("make", "line"),
+    [
+        (lambda: Fault("refuse", (("after", 1),)), "refuse(after=1): no such argument: after; it takes no arguments"),
+        (
+            lambda: Fault("latency", (("mean", 1), ("xyz", 1))),
+            "latency(mean=1, xyz=1): no such argument: xyz; must be one of mean, jitter",
+        ),
+        (lambda: Fault("coalesce"), "coalesce(): needs n"),
+        (lambda: Fault("corrupt", (("at", None),)), f"corrupt(at=None): at {OFFSET}"),
+        (lambda: Fault("zzz").kind, f"zzz(): no such fault; must be one of {', '.join(KINDS)}"),
+        (lambda: Fault.drop(-1, count=True), f"drop(at=-1, count=True): at {OFFSET}"),
+        (lambda: Fault.drop(-1, count=1), f"drop(at=-1): at {OFFSET}"),
+        (lambda: Fault.drop(10**5000), f"drop(at=...): at must be a whole number of bytes, {INT64} at most"),
+    ],
+)  # fmt: skip
+def test_a_message_has_the_call_and_what_is_accepted(make: Any, line: str) -> None:
+    assert message_of(make) == line
+
+
+@pytest.mark.parametrize(
+    ("length", "shown"),
+    [(80, "x" * 80), (81, "x" * 77 + "..."), (800, "x" * 77 + "..."), (801, "x" * 77 + "...")],
+)
+def test_a_message_shows_at_most_80_characters_of_a_text(length: int, shown: str) -> None:
+    assert message_of(lambda: parse_faults("x" * length)).partition(":")[0] == shown
+
+
+def test_a_message_shows_that_it_left_out_white_space_behind_a_long_text() -> None:
+    assert message_of(lambda: parse_faults("rset ( ) + " + " " * 900 + "0")).startswith("rset ( ) +...: ")
+
+
+def test_characters_that_cannot_be_printed_are_escaped_in_a_message() -> None:
+    assert message_of(lambda: Fault("a\x1bb\tc")).startswith("a\\x1bb c(): ")

@@ -104,6 +104,8 @@ def test_condition_is_shown_by_its_name(condition: Callable[[object], object], s
         (lambda: Fault.reset().chance(float("nan")), "chance(nan): p must be a number between 0 and 1"),
         (lambda: Fault.reset().chance(float("inf")), "chance(inf): p must be a number between 0 and 1"),
         (lambda: Fault.reset().chance(True), "chance(True): p must be a number between 0 and 1"),
+        (lambda: Fault.reset().chance("1"), "chance(1): p must be a number between 0 and 1"),  # type: ignore[arg-type]
+        (lambda: Fault("reset", (), (("a\tb", 1),)), "a b: no such selector"),
         (lambda: Fault.reset().first(1).first(2), "first(2): first is given twice"),
         (lambda: Fault.reset().chance(0.5).chance(0.5), "chance(0.5): chance is given twice"),
     ],
@@ -112,6 +114,29 @@ def test_selector_that_will_not_do_is_told_in_one_line(make: Callable[[], Fault]
     with pytest.raises(ValueError) as caught:
         make()
     assert str(caught.value) == line
+
+
+async def asynchronous(session: object) -> bool:
+    return True
+
+
+@pytest.mark.parametrize(
+    ("condition", "why"),
+    [
+        (asynchronous, "must not be a coroutine function: it is called while a connection is accepted"),
+        (lambda: True, "must be a function of the session: too many positional arguments"),
+        (lambda a, b: True, "must be a function of the session: missing a required argument: 'b'"),
+    ],
+    ids=["asynchronous", "of nothing", "of two"],
+)
+def test_a_condition_that_cannot_be_asked_is_refused(condition: Callable[..., object], why: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        Fault.reset().where(condition)
+    assert str(caught.value).endswith(f": f {why}")
+
+
+def test_a_condition_in_c_that_does_not_tell_its_arguments_is_taken() -> None:
+    assert str(Fault.reset().where(max)) == "reset().where(max)"
 
 
 # Chance. These draws must stay: a report "seed 7 fails" must fail with the next version as well.

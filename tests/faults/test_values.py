@@ -60,6 +60,7 @@ def test_constructor_and_table_have_the_same_arguments_and_defaults(kind: str) -
         assert parameter.default == (inspect.Parameter.empty if argument.default is ... else argument.default)
         assert (parameter.kind is parameter.KEYWORD_ONLY) == (argument in TRIGGERS)
     assert getattr(Fault, kind).__doc__
+    assert isinstance(inspect.getattr_static(Fault, kind), staticmethod)
 
 
 @pytest.mark.parametrize("selector", SELECTORS)
@@ -81,6 +82,7 @@ def test_fault_survives_pickling_and_copying_and_cannot_be_changed(fault: Fault)
         assert (twin, hash(twin)) == (narrowed, hash(narrowed))
     with pytest.raises(dataclasses.FrozenInstanceError):
         fault.kind = "close"  # type: ignore[misc]
+    assert not hasattr(fault, "__dict__")
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,12 @@ def test_five_deaths_of_the_only_worker_within_ten_seconds_are_a_crash_loop() ->
 
 def test_five_deaths_over_more_than_ten_seconds_are_none() -> None:
     assert not loop_after([0.0, 2.5, 5.0, 7.5, 10.0]).detected(10.0, 0.0)
+    assert not loop_after([0.0, 5.0, 10.0, 15.0, 20.0]).detected(20.0, 0.0)
+
+
+def test_only_the_time_between_the_deaths_counts() -> None:
+    assert loop_after([1000.0, 1001.0, 1002.0, 1003.0, 1009.9]).detected(1009.9, 0.0)
+    assert not loop_after([1000.0, 1001.0, 1002.0, 1003.0, 1010.0]).detected(1010.0, 0.0)
 
 
 def test_with_four_workers_it_takes_twenty_deaths() -> None:
@@ -33,8 +39,14 @@ def test_with_four_workers_it_takes_twenty_deaths() -> None:
     assert loop_after(deaths, workers=4).detected(2.0, 0.0)
 
 
+def test_with_sixty_workers_it_takes_three_hundred_deaths() -> None:
+    assert not loop_after([0.0] * 299, workers=60).detected(2.0, 0.0)
+    assert loop_after([0.0] * 400, workers=60).detected(2.0, 0.0)
+
+
 def test_one_worker_that_stays_up_keeps_the_service() -> None:
-    assert not loop_after([0.0] * 10, workers=2).detected(0.0, longest_life=10.0)
+    for seconds in (10.0, 11.0):
+        assert not loop_after([0.0] * 10, workers=2).detected(0.0, longest_life=seconds)
 
 
 def test_the_death_of_a_stable_worker_begins_the_count_anew() -> None:

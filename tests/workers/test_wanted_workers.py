@@ -184,6 +184,22 @@ def test_a_slot_is_not_removed_while_it(world: World, why: str) -> None:
     assert len(world.slots) == 2
 
 
+@pytest.mark.parametrize("why", ["starting", "being replaced"])
+def test_the_last_slot_is_removed_although_another(world: World, why: str) -> None:
+    world.scaling.add()
+    world.scaling.advance()
+    other, last = world.slots[1:]
+    last.current = world.process(last, ready_at=1.0)
+    if why == "starting":
+        other.current = world.process(other)
+    else:
+        other.successor = world.process(other)
+    world.scaling.remove()
+    world.scaling.advance()
+    assert last not in world.slots
+    assert len(world.slots) == 2
+
+
 def test_no_slot_is_added_while_another_leaves(world: World) -> None:
     leaving = world.slots[1]
     world.scaling.remove()

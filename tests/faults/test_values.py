@@ -134,6 +134,7 @@ def test_arguments_stand_in_the_order_of_the_signature() -> None:
     [
         (Fault.reset(after_sent=0), "after_sent", 0),
         (Fault.reset(after_sent=0), "on", None),
+        (Fault.reset(), "after_sent", None),
         (Fault.stop_reading(), "window", 9216),
         (Fault.slice(3), "sizes", (3,)),
         (Fault.slice([3, 4]), "interval", 0.005),
@@ -372,6 +373,9 @@ def test_faults_that_need_tcp_say_what_for(fault: Fault, needs: str) -> None:
         (lambda: Fault("zzz").kind, f"zzz(): no such fault; must be one of {', '.join(KINDS)}"),
         (lambda: Fault.drop(-1, count=True), f"drop(at=-1, count=True): at {OFFSET}"),
         (lambda: Fault.drop(-1, count=1), f"drop(at=-1): at {OFFSET}"),
+        (lambda: Fault.drop(1, count=-1), f"drop(at=1, count=-1): count {COUNT}"),
+        (lambda: Fault.stop_reading(None), f"stop_reading(window=None): window {COUNT}"),  # type: ignore[arg-type]
+        (lambda: Fault.bandwidth(1e12 + 1), f"bandwidth(bytes_per_s=1000000000001.0): bytes_per_s {RATE}"),
         (lambda: Fault.drop(10**5000), f"drop(at=...): at must be a whole number of bytes, {INT64} at most"),
     ],
 )  # fmt: skip
@@ -389,6 +393,12 @@ def test_a_message_shows_at_most_80_characters_of_a_text(length: int, shown: str
 
 def test_a_message_shows_that_it_left_out_white_space_behind_a_long_text() -> None:
     assert message_of(lambda: parse_faults("rset ( ) + " + " " * 900 + "0")).startswith("rset ( ) +...: ")
+
+
+@pytest.mark.parametrize(("length", "shown"), [(799, "x y()"), (800, "x y()"), (801, "x y(...")])
+def test_a_message_shows_no_white_space_twice_and_reads_800_characters_of_a_text(length: int, shown: str) -> None:
+    kind = "x" + " " * (length - 4) + "y"
+    assert message_of(lambda: Fault(kind)).partition(":")[0] == shown
 
 
 def test_characters_that_cannot_be_printed_are_escaped_in_a_message() -> None:

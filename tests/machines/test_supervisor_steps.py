@@ -93,7 +93,8 @@ class SupervisorSteps(RuleBasedStateMachine):
 
     @rule(seldom=st.integers(0, 4))
     def reload(self, seldom: int) -> None:
-        """All workers are replaced. What was sent before is due, and what comes later is not."""
+        """All workers are replaced. What was sent before is due. The clients send FIN: an old worker leaves a client
+        that says nothing connected until `drain_timeout`."""
         if seldom != 1 or not self.streams or self.reloads == 2:
             return
         self.reloads += 1
@@ -103,8 +104,9 @@ class SupervisorSteps(RuleBasedStateMachine):
         self.drained |= {stream.number for stream in self.streams}
 
         def replaced() -> bool:
-            # Clients read meanwhile: an old worker waits for those that have not got all of their echo.
+            # An old worker waits for the clients that have not got all of their echo.
             for stream in self.streams:
+                stream.half_close()
                 while stream.read(65536):
                     pass
             return len(workers := self.service.workers()) == WORKERS and not before & set(workers)
@@ -162,7 +164,7 @@ class SupervisorSteps(RuleBasedStateMachine):
 
 @pytest.mark.proof("A client whose worker was killed gets a prefix of its echo; every other client gets all of it.")
 def test_any_steps_with_killed_and_replaced_workers(amount, record_property):
-    steps = amount(suite=60, proof=450, release=30_000)
+    steps = amount(suite=60, proof=240, release=30_000)
 
     class Steps(SupervisorSteps):
         pass

@@ -208,7 +208,7 @@ def test_a_window_that_is_shut_for_long_costs_no_byte(amount: Amount, record_pro
         sockets = [stack.enter_context(make_socket(service.address, rcvbuf=4096)) for _ in range(2)]
         for sock in sockets:
             sock.connect(service.address)
-        clients = [Client(sock, 8 << 20, number, window=8 << 20) for number, sock in enumerate(sockets)]
+        clients = [Client(sock, 32 << 20, number, window=32 << 20) for number, sock in enumerate(sockets)]
         other = stack.enter_context(connect_blocking(service.address))
         fill(clients)
         assert all(client.wants_to_send for client in clients), "everything was taken from clients that read nothing"

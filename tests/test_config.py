@@ -755,7 +755,7 @@ def test_a_type_says_what_it_takes_and_the_word_for_none(type: OptionType, none:
         (OptionType(), 7, "must be text"),
         (Flag(), 1, "must be true or false"),
     ],
-    ids=str,
+    ids=lambda value: type(value).__name__ if isinstance(value, OptionType) else str(value),
 )
 def test_a_value_that_a_type_does_not_take(type: OptionType, value: Any, must: str) -> None:
     with pytest.raises(ValueError) as caught:

@@ -45,11 +45,6 @@ def cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
-def path(test: str) -> str:
-    """A test as it is named from the top of the repository. Ids begin in `tests`, but that of the fuzzer."""
-    return test if test.startswith("proof/fuzz.py") else f"tests/{test}"
-
-
 def table(head: Sequence[str], body: Iterable[Sequence[str]], right: Sequence[int] = ()) -> str:
     rule = "|" + "|".join("---:" if column in right else "---" for column in range(len(head))) + "|"
     lines = [head, *body]
@@ -90,13 +85,13 @@ def promise_table(found: Sequence[Promise]) -> str:
     for each in found:
         text = each.text if each.text != before else ""
         before = each.text
-        body.append((text, f"`{path(each.test)}`", amounts_text(each.amounts), each.kind, result(each)))
+        body.append((text, f"`{each.test}`", amounts_text(each.amounts), each.kind, result(each)))
     return table(("promise", "test", "amount", "run", "result"), body)
 
 
 def not_run(found: Sequence[Promise], findings: Findings) -> str:
     lines = [
-        f"{each.text} (`{path(each.test)}`, {each.kind}): {'; '.join(dict.fromkeys(each.not_run))}"
+        f"{each.text} (`{each.test}`, {each.kind}): {'; '.join(dict.fromkeys(each.not_run))}"
         for each in found
         if each.not_run
     ]
@@ -105,7 +100,7 @@ def not_run(found: Sequence[Promise], findings: Findings) -> str:
 
 
 def mended(findings: Findings) -> str:
-    lines = (f"{each.what} `{path(each.test)}`" for each in findings.mended)
+    lines = (f"{each.what} `{each.test}`" for each in findings.mended)
     return section("Found and mended", "Each bug has a test that fails without its mend.", bullets(lines, "None yet."))
 
 

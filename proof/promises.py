@@ -31,8 +31,8 @@ class Promise:
 
 
 def test_name(node: str) -> str:
-    """`tests/net/test_tls.py::test_name[uvloop]` as docs name it: `net/test_tls.py::test_name`."""
-    return node.partition("[")[0].removeprefix("tests/")
+    """`tests/net/test_tls.py::test_name[uvloop]` without its case."""
+    return node.partition("[")[0]
 
 
 def amount_name(name: str) -> str:

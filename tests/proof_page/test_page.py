@@ -46,7 +46,7 @@ def section(text: str, title: str) -> str:
 
 def test_the_cases_of_one_test_are_one_line_with_the_sum_of_their_amounts() -> None:
     text = page.page([record(steps("uvloop", 60_000), steps("asyncio", 40_000))], Findings())
-    assert rows(text) == [[CUTS, "`test_cuts.py::test_steps`", "100,000 steps", "proof", "passed"]]
+    assert rows(text) == [[CUTS, "`tests/test_cuts.py::test_steps`", "100,000 steps", "proof", "passed"]]
     assert "1 of 1 promises were tried and held." in text
 
 
@@ -61,7 +61,7 @@ def test_a_promise_that_one_case_breaks_is_broken_and_the_reason_is_shown() -> N
 def test_what_was_skipped_is_not_passed_and_its_reason_is_listed() -> None:
     skipped = Evidence(TLS, "tests/net/test_tls.py::test_clear", NOT_RUN, reason="needs a network namespace")
     text = page.page([record(steps("uvloop", 1), skipped)], Findings())
-    assert rows(text)[1] == [TLS, "`net/test_tls.py::test_clear`", "", "proof", "not run"]
+    assert rows(text)[1] == [TLS, "`tests/net/test_tls.py::test_clear`", "", "proof", "not run"]
     assert "1 of 2 promises were tried and held, 1 could not be tried on this machine." in text
     listed = section(text, "Not run")
     assert "needs a network namespace" in listed
@@ -177,4 +177,4 @@ def test_no_record_names_a_path_or_a_host() -> None:
 @pytest.mark.parametrize("each", Findings.load().mended, ids=lambda each: each.test)
 def test_each_mended_bug_names_a_test_that_exists(each: Mended) -> None:
     file, _, name = each.test.partition("::")
-    assert f"def {name}(" in read(ROOT / "tests" / file)
+    assert f"def {name}(" in read(ROOT / file)

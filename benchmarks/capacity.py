@@ -18,20 +18,21 @@ import json
 import math
 import os
 import platform
-import re
 import resource
 import socket
 import statistics
 import struct
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.processes import CLIENT_CPU, SERVER_CPU
+from benchmarks.versus.machine import describe
+from benchmarks.versus.measuring import CpuWindow
+from benchmarks.versus.peers import fastecho
+from benchmarks.versus.process import Server
 
 from fastecho.bench import LoadSpec, run_load
 
@@ -64,63 +65,29 @@ WORK = (
 )
 
 
-class Server:
-    """`fastecho` on the first CPU, without a limit of connections but that of descriptors."""
+SERVED = fastecho("capacity", "fastecho --udp", "--udp")
 
-    def __init__(self) -> None:
-        ready, theirs = os.pipe()
-        command = ["taskset", "-c", str(SERVER_CPU), sys.executable, "-m", "fastecho", "--port", "0", "--udp"]
-        self.process = subprocess.Popen(
-            [*command, "--ready-fd", str(theirs)], pass_fds=[theirs], stderr=subprocess.DEVNULL
-        )
-        os.close(theirs)
-        with open(ready) as lines:
-            self.port = int(lines.readline().rpartition(":")[2])
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        self.pids = [self.process.pid, *map(int, children)]
 
-    def cpu(self) -> float:
-        """Seconds of all its processes."""
-        return sum(time.clock_gettime((~pid << 3) | 2) for pid in self.pids)
-
-    def resident(self) -> int:
-        """Bytes of its own memory, pages that a fork shares counted once."""
-        total = 0
-        for pid in self.pids:
-            text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-            total += sum(map(int, re.findall(r"^Pss_(?:Anon|Shmem):\s+(\d+) kB", text, re.M)))
-        return total * 1024
-
-    def descriptors(self) -> int:
-        return sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in self.pids[1:])
-
-    def __enter__(self) -> Server:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.process.terminate()
-        self.process.wait()
+def descriptors(server: Server) -> int:
+    """Those that the workers have open."""
+    return sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in server.processes()[1:])
 
 
 def cpu_per(work: Work, server: Server, seconds: float) -> float:
     """CPU seconds of the server for one of the units of `work`."""
     load = dict(work.load)
     scheme = "udp" if load.pop("udp", False) else "tcp"
-    marks: dict[str, float] = {}
-
-    def window(event: str) -> None:
-        marks[event] = server.cpu()
-
+    window = CpuWindow(server)
     target = f"{scheme}://127.0.0.1:{server.port}"
     spec = LoadSpec(target=target, duration=seconds, warmup=0.3, cpus=(CLIENT_CPU,), **load)
     result = run_load(spec, on_window=window)
     if not result.ok:
         sys.exit(f"{work.name}: {result.errors} {result.error_details}")
-    return (marks["end"] - marks["start"]) / result.echoes
+    return window.seconds / result.echoes
 
 
 def measured_work(rounds: int, seconds: float) -> Iterator[dict[str, Any]]:
-    with Server() as server:
+    with Server(SERVED, SERVER_CPU) as server:
         for work in WORK:
             before = os.getloadavg()[0]
             found = [cpu_per(work, server, seconds) for _ in range(rounds)]
@@ -209,14 +176,14 @@ def measured_idle(count: int) -> dict[str, Any]:
             count = hard - 1000
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(needed, resource.getrlimit(resource.RLIMIT_NOFILE)[1]),) * 2)
     load = os.getloadavg()[0]
-    with Server() as server, idle_clients(server.port, count) as add:
+    with Server(SERVED, SERVER_CPU) as server, idle_clients(server.port, count) as add:
         add(500)
-        start = server.resident(), slabs(), server.descriptors()
+        start = server.resident_bytes(), slabs(), descriptors(server)
         add(count)
-        user = (server.resident() - start[0]) / count
+        user = (server.resident_bytes() - start[0]) / count
         found = {
             "connections": count, "load": round(load, 2), "user": round(user),
-            "descriptors": round((server.descriptors() - start[2]) / count, 3), "base": start[0],
+            "descriptors": round((descriptors(server) - start[2]) / count, 3), "base": start[0],
         }  # fmt: skip
         if start[1]:
             found |= kernel_memory(start[1], slabs(), count)
@@ -231,11 +198,6 @@ def setting(name: str) -> int | None:
         return int(Path("/proc/sys", *name.split(".")).read_text().split()[0])
     except OSError:
         return None
-
-
-def cpu_model() -> str:
-    found = re.search(r"^model name\s*: (.*)", Path("/proc/cpuinfo").read_text(), re.M)
-    return found[1] if found else platform.machine()
 
 
 def bytes_text(count: float) -> str:
@@ -318,7 +280,8 @@ def main() -> int:
     figures = {
         "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
         "machine": {
-            "cpu": cpu_model(), "cpus": os.cpu_count(), "kernel": platform.release().partition("-")[0],
+            "cpu": describe().get("processor", platform.machine()), "cpus": os.cpu_count(),
+            "kernel": platform.release().partition("-")[0],
             "python": platform.python_version(), **{name: setting(name) for name in names},
         },
         "rounds": options.rounds,

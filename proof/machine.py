@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import platform
 import subprocess
 from datetime import datetime, timezone
-from importlib.metadata import PackageNotFoundError, version
 
-from benchmarks.versus.machine import describe
+from benchmarks.versus.machine import describe, package_versions
 
 from proof.record import ROOT
 
@@ -17,13 +15,7 @@ __all__ = ["commit", "describe", "now", "versions"]
 
 
 def versions() -> dict[str, str]:
-    found = {"Python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+    return package_versions(PACKAGES)
 
 
 def commit() -> str:

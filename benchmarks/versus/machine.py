@@ -8,6 +8,7 @@ import os
 import platform
 import re
 import subprocess
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -40,13 +41,17 @@ def describe() -> dict[str, str]:
     return {name: value for name, value in found.items() if value}
 
 
-def versions() -> dict[str, str]:
+def package_versions(packages: Iterable[str]) -> dict[str, str]:
+    """The versions of Python, and of those packages that are installed."""
     found = {"Python": platform.python_version()}
-    for package in PACKAGES:
-        try:
+    for package in packages:
+        with contextlib.suppress(PackageNotFoundError):
             found[package] = version(package)
-        except PackageNotFoundError:
-            continue
+    return found
+
+
+def versions() -> dict[str, str]:
+    found = package_versions(PACKAGES)
     with contextlib.suppress(OSError):
         said = subprocess.run(["socat", "-V"], capture_output=True, text=True).stdout
         if match := re.search(r"version (\S+)", said):

@@ -1,7 +1,7 @@
 """Hours of mixed load on fastecho services, every echoed byte compared with what was sent.
 
 service   one fastecho service as a child: its processes, a killed worker, a reload, its end
-loads     the kinds of load, each in a process of its own, most of them the C engine of `fastecho bench`
+loads     the kinds of load, each in a separate process, most of them the C engine of `fastecho bench`
 slow      clients that read slowly, half-close, or reset
 growth    memory and descriptors over time: samples, and the least-squares line through them
 rounds    the services under all loads, a round at a time

@@ -1,4 +1,4 @@
-"""The kinds of load, each in a process of its own: what it sends in a round, and what came back."""
+"""The kinds of load, each in a separate process: what it sends in a round, and what came back."""
 
 from __future__ import annotations
 

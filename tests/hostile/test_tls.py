@@ -382,7 +382,7 @@ def asks_to_renegotiate(visit: Visit) -> None:
 
 @TLS
 def asks_for_new_keys_without_end(visit: Visit) -> None:
-    """Each KeyUpdate of TLS 1.3 asks the server for one of its own, and none of them is read."""
+    """Each KeyUpdate of TLS 1.3 asks the server for one, and none of them is read."""
     with_openssl(visit, TLS_1_3, rcvbuf=4096).update_keys(30_000, QUIET)
 
 

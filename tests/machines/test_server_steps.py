@@ -8,34 +8,30 @@ from typing import Any
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import initialize, rule, run_state_machine_as_test
 
 import fastecho
 from clients import pinned_listener
 from patience import until
+from stream_steps import StreamSteps, clients
 from streams_sent import Stream
 
 STEPS = 40
-clients = st.integers(0, 19)
 
 
-class ServerSteps(RuleBasedStateMachine):
+class ServerSteps(StreamSteps):
     """The server has small kernel buffers, so that tails are queued. Its loop runs within steps only."""
 
     loop: Any = None
-    total = connections = bytes = 0
+    connections = bytes = 0
 
     def __init__(self) -> None:
         super().__init__()
-        self.streams: list[Stream] = []
         self.server: fastecho.EchoServer | None = None
         self.closing: asyncio.Future[None] | None = None
 
     def go(self, body: Any) -> Any:
         return self.loop.run_until_complete(asyncio.wait_for(body, 30))
-
-    def stream(self, index: int) -> Stream | None:
-        return self.streams[index % len(self.streams)] if self.streams else None
 
     @initialize(pinned=st.booleans(), size=st.sampled_from([512, 4096, 65536]))
     def begin(self, pinned: bool, size: int) -> None:
@@ -60,21 +56,6 @@ class ServerSteps(RuleBasedStateMachine):
         if (stream := self.stream(client)) is not None and self.closing is None:
             stream.send(count)
 
-    @rule(client=clients, count=st.integers(1, 20_000))
-    def read(self, client: int, count: int) -> None:
-        if (stream := self.stream(client)) is not None:
-            stream.read(count)
-
-    @rule(client=clients)
-    def half_close(self, client: int) -> None:
-        if (stream := self.stream(client)) is not None:
-            stream.half_close()
-
-    @rule(client=clients)
-    def reset(self, client: int) -> None:
-        if (stream := self.stream(client)) is not None:
-            stream.reset()
-
     @rule(times=st.integers(1, 5))
     def turn(self, times: int) -> None:
         """The server's loop runs; clients that do not read are paused clients meanwhile."""
@@ -90,10 +71,6 @@ class ServerSteps(RuleBasedStateMachine):
         """The server begins to close; clients go on."""
         if seldom == 5 and self.closing is None:
             self.closing = asyncio.ensure_future(self.server.close(), loop=self.loop)
-
-    @invariant()
-    def count(self) -> None:
-        type(self).total += 1
 
     def teardown(self) -> None:
         if self.server is None:

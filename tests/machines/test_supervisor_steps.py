@@ -11,36 +11,32 @@ import time
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import rule, run_state_machine_as_test
 
 from patience import DEADLINE, wait_until
 from processes import Service, connections_of
+from stream_steps import StreamSteps, clients
 from streams_sent import Stream
 
 STEPS = 30
 WORKERS = 2
 OPTIONS = ("--terminator", "none", "--drain-grace", "0.05", "--log-level", "info")
-clients = st.integers(0, 19)
 
 
-class SupervisorSteps(RuleBasedStateMachine):
-    """Each sequence has a service of its own: one that is killed again and again waits longer and longer.
+class SupervisorSteps(StreamSteps):
+    """Each sequence starts its service: one that is killed again and again waits longer and longer.
 
     A stream in `killed` may have lost the end of its echo, no other. Streams in `drained` send nothing more.
     """
 
-    total = total_kills = total_reloads = connections = 0
+    total_kills = total_reloads = connections = 0
 
     def __init__(self) -> None:
         super().__init__()
-        self.streams: list[Stream] = []
         self.killed: set[int] = set()
         self.drained: set[int] = set()
         self.kills = self.reloads = 0
         self.service = Service("--workers", str(WORKERS), *OPTIONS)
-
-    def stream(self, index: int) -> Stream | None:
-        return self.streams[index % len(self.streams)] if self.streams else None
 
     def workers(self) -> list[int]:
         """The pids of all workers, once each is ready."""
@@ -63,21 +59,6 @@ class SupervisorSteps(RuleBasedStateMachine):
         stream = self.stream(client)
         if stream is not None and stream.number not in self.drained:
             stream.send(count)
-
-    @rule(client=clients, count=st.integers(1, 20_000))
-    def read(self, client: int, count: int) -> None:
-        if (stream := self.stream(client)) is not None:
-            stream.read(count)
-
-    @rule(client=clients)
-    def half_close(self, client: int) -> None:
-        if (stream := self.stream(client)) is not None:
-            stream.half_close()
-
-    @rule(client=clients)
-    def reset(self, client: int) -> None:
-        if (stream := self.stream(client)) is not None:
-            stream.reset()
 
     @rule(which=st.integers(0, WORKERS - 1), seldom=st.integers(0, 2))
     def kill_a_worker(self, which: int, seldom: int) -> None:
@@ -129,10 +110,6 @@ class SupervisorSteps(RuleBasedStateMachine):
             return all(s.port in known or s.number in gone or s.end is not None for s in self.streams)
 
         wait_until(accepted, "all connections are accepted")
-
-    @invariant()
-    def count(self) -> None:
-        type(self).total += 1
 
     def teardown(self) -> None:
         try:

@@ -1,6 +1,6 @@
 """A bad network between clients and service: what comes back are the right bytes, in order, once.
 
-Clients and service are on hosts of their own (network namespaces). Packets are harmed by a link in user space
+Clients and service are on separate hosts (network namespaces). Packets are harmed by a link in user space
 (tests/support/link.py), by nftables, or by taking the link down.
 """
 

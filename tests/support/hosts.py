@@ -66,7 +66,7 @@ def require_tun() -> None:
 
 
 class Host:
-    """A network namespace of its own, with a loopback interface."""
+    """A network namespace with a loopback interface."""
 
     def __init__(self) -> None:
         before = os.open(NAMESPACE, os.O_RDONLY | os.O_CLOEXEC)

@@ -1,7 +1,7 @@
 """The well-behaved clients beside a hostile one: `Neighbours`, and the program that they are.
 
 Each connection sends a message of 64 bytes, compares the echo byte for byte, and measures how long it took. They run in
-a process of their own, so that a hostile client takes no time from them.
+a separate process, so that a hostile client takes no time from them.
 """
 
 from __future__ import annotations

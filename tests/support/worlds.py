@@ -1,6 +1,6 @@
 """Sessions of one loop and their clients, moved a step at a time: the steps of the state machines and of the fuzzer.
 
-Each client sends a stream of its own, and the sessions are moved through `driven.Wire`. After each step, what a session
+Each client sends its stream, and the sessions are moved through `driven.Wire`. After each step, what a session
 has sent and what its transport has queued must be what the reference model says is due: in order, once.
 """
 

@@ -61,7 +61,6 @@ class _ServerSide(ssl.SSLObject):
             self._failure = error
             raise AlertPending(ssl.SSL_ERROR_WANT_READ, "the alert has not been sent") from error
 
-
     def read(self, len: int = 1024, buffer: Any = None) -> Any:
         before = self.incoming.pending
         try:

@@ -76,8 +76,8 @@ class _Output:
         self._descriptor = stream.fileno()
         self._own: int | None = None
         self._stopped = self._cut = False
-        # Several processes write to a pipe, so it may be full again after the poll. Opened once more, it has an
-        # O_NONBLOCK of its own.
+        # Several processes write to a pipe, so it may be full again after the poll. O_NONBLOCK of a
+        # descriptor that is opened once more is not that of the others.
         with contextlib.suppress(OSError):
             if stat.S_ISFIFO(os.fstat(self._descriptor).st_mode):
                 path = f"/proc/self/fd/{self._descriptor}"

@@ -5,8 +5,9 @@ OF     ?= fastecho
 BIN     = $(VENV)/bin
 TEST   ?= $(MAKE) test
 HOURS  ?= 1
+RUNS   ?= 30
 
-.PHONY: serve test test-all test-pytests lint graph types coverage docs bench peers versus proof soak wheel clean
+.PHONY: serve test test-all test-pytests lint graph types coverage docs bench peers versus proof soak flakiness wheel clean
 
 serve: $(VENV)/.base ## build, and run the server with four workers
 	$(BIN)/fastecho --workers 4
@@ -55,6 +56,9 @@ proof: $(VENV)/.proof ## what fastecho promises, tried in quantity: docs/reliabi
 
 soak: $(VENV)/.test ## hours of mixed load, every byte compared; adds a run to docs/reliability.md: make soak HOURS=2
 	$(BIN)/python -m proof.soak --hours $(HOURS)
+
+flakiness: $(VENV)/.test ## the suite again and again, in random order, on busy cores; adds to docs/reliability.md: make flakiness RUNS=30
+	$(BIN)/python -m proof.flakiness --runs $(RUNS)
 
 wheel: $(VENV)/.wheel ## sdist, and the wheel built from it, checked with twine
 	$(BIN)/python -m build

@@ -1,129 +1,144 @@
 """What a scrape of the metrics costs: CPU per echo with one every 100 ms, divided by CPU per echo without any.
 
-    python benchmarks/scraping.py [--rounds N] [--seconds S] [--interval S]
+    python -m benchmarks.scraping [--pairs N] [--seconds S] [--interval S]
 
-One server has the first CPU, the load and the scraper have the last. The scraper keeps its connection, as Prometheus
-does. Each round measures one window with scrapes and one without, in alternating order. The CPU time is that of all
-processes of the server: the supervisor, the worker, and the process that serves the metrics. The ratio is held to 1.01:
-the exit code is 1 when the median is more.
+One server has the first CPU, the load and the scraper have the last. The same 50 connections send throughout, so that
+both sides of a ratio have the same processes and the same memory. A pair is one window with scrapes and one without, in
+alternating order; only the scrapes that read the echoes at both ends of a window are in both. The CPU time is that of
+all processes of the server: the supervisor, the worker, and the process that serves the metrics. The scraper keeps its
+connection, as Prometheus does.
+
+The interval of the median holds it in 95 of 100 cases: order statistics, for any distribution. Its upper end is held to
+1.01; the exit code is 1 when it is more.
 """
 
 import argparse
+import http.client
+import math
 import os
+import re
 import statistics
 import subprocess
 import sys
 import time
+import urllib.parse
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from fastecho.bench import LoadSpec, run_load
-from processes import CLIENT_CPU, SERVER_CPU
+from benchmarks.processes import CLIENT_CPU, SERVER_CPU
+from benchmarks.versus.process import cpu_clock
 
 LIMIT = 1.01
+SIZE = 64  # bytes of a message
+WARMUP = 1.0
 
 
-class CpuWindow:
-    """CPU seconds of processes between both ends of the measured window: of all, and of each."""
+@dataclass(frozen=True)
+class Window:
+    """What the server did in a window, and the CPU seconds that it took: all processes, and the one of the metrics."""
 
-    def __init__(self, pids):
-        self.pids = pids
-        self.seconds = {}
-
-    def __call__(self, event):
-        now = {pid: cpu_seconds(pid) for pid in self.pids}
-        if event == "start":
-            self.before = now
-        elif event == "end":
-            self.seconds = {pid: now[pid] - self.before[pid] for pid in self.pids}
+    seconds: float
+    echoes: float
+    cpu: float
+    metrics: float
+    scrapes: int
 
 
-def cpu_seconds(pid):
-    """Exact, and with the threads that have ended."""
-    return time.clock_gettime((~pid << 3) | 2)
+class Service:
+    """A fastecho service with metrics, and the connection of its scraper."""
 
+    def __init__(self, pid: int, url: str) -> None:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        self._clocks = {int(each): cpu_clock(int(each)) for each in (pid, *children)}
+        named = {each: Path(f"/proc/{each}/comm").read_text().strip() for each in self._clocks}
+        self._metrics = next(each for each, name in named.items() if name == "fastecho-metric")
+        parts = urllib.parse.urlsplit(url)
+        self._path = parts.path
+        self._connection = http.client.HTTPConnection(parts.netloc, timeout=10)
 
-SCRAPER = """
-import http.client, sys, time, urllib.parse
-parts, interval = urllib.parse.urlsplit(sys.argv[1]), float(sys.argv[2])
-connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=10)
-due = time.monotonic()
-while True:
-    connection.request("GET", parts.path)
-    connection.getresponse().read()
-    due = max(due + interval, time.monotonic())
-    time.sleep(max(0, due - time.monotonic()))
-"""
+    def scrape(self) -> str:
+        self._connection.request("GET", self._path)
+        return self._connection.getresponse().read().decode()
+
+    def received_bytes(self) -> float:
+        found = re.search(r"^fastecho_received_bytes_total (\S+)", self.scrape(), re.MULTILINE)
+        assert found
+        return float(found[1])
+
+    def cpu_times(self) -> dict[int, float]:
+        return {pid: time.clock_gettime(clock) for pid, clock in self._clocks.items()}
+
+    def window(self, seconds: float, interval: float | None) -> Window:
+        """Measure for so many seconds, with a scrape at each interval but the first and the last."""
+        received, start, before = self.received_bytes(), time.monotonic(), self.cpu_times()
+        end, scrapes = start + seconds, 0
+        if interval is not None:
+            while start + interval * (scrapes + 1) < end:
+                scrapes += 1
+                time.sleep(max(0.0, start + interval * scrapes - time.monotonic()))
+                self.scrape()
+        time.sleep(max(0.0, end - time.monotonic()))
+        received, after, now = self.received_bytes() - received, self.cpu_times(), time.monotonic()
+        cpu = {pid: after[pid] - before[pid] for pid in after}
+        return Window(now - start, received / SIZE, sum(cpu.values()), cpu[self._metrics], scrapes)
 
 
 @contextmanager
-def scraped(url, interval):
-    """Scrape until the end of the block, from a separate process: the load engine keeps the interpreter of this one."""
-    command = ["taskset", "-c", str(CLIENT_CPU), sys.executable, "-c", SCRAPER, url, str(interval)]
-    with subprocess.Popen(command) as scraper:
-        try:
-            yield
-        finally:
-            assert scraper.poll() is None, "a scrape failed"
-            scraper.terminate()
-
-
-@contextmanager
-def unscraped():
-    yield
-
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--seconds", type=float, default=4.0, help="of each window  [4]")
-    parser.add_argument("--interval", type=float, default=0.1, help="seconds from scrape to scrape  [0.1]")
-    options = parser.parse_args()
+def loaded_service() -> Iterator[Service]:
     ready, theirs = os.pipe()
-    command = ["taskset", "-c", str(SERVER_CPU), sys.executable, "-m", "fastecho"]
-    command += ["--port", "0", "--terminator", "none", "--metrics", "127.0.0.1:0", "--ready-fd", str(theirs)]
-    with subprocess.Popen(command, pass_fds=[theirs], stderr=subprocess.DEVNULL) as server:
+    serve = ["taskset", "-c", str(SERVER_CPU), sys.executable, "-m", "fastecho", "--port", "0"]
+    serve += ["--metrics", "127.0.0.1:0", "--ready-fd", str(theirs)]
+    with subprocess.Popen(serve, pass_fds=[theirs], stderr=subprocess.DEVNULL) as server:
         os.close(theirs)
-        with open(ready) as lines:
-            target, url = lines.read().split()
         try:
-            children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
-            pids = [server.pid, *map(int, children)]
-            names = {pid: Path(f"/proc/{pid}/comm").read_text().strip() for pid in pids}
-
-            def measured(block):
-                window = CpuWindow(pids)
-                spec = LoadSpec(
-                    target=target, connections=50, size=64, duration=options.seconds, warmup=0.5, cpus=(CLIENT_CPU,)
-                )
-                with block:
-                    result = run_load(spec, on_window=window)
-                assert result.ok, result.errors
-                metrics = sum(window.seconds[pid] for pid in pids if names[pid] == "fastecho-metric")
-                total = sum(window.seconds.values())
-                busy.append(total / result.seconds)
-                scrape = metrics * options.interval / result.seconds
-                return total / result.echoes, scrape, (total - metrics) / result.echoes
-
-            ratios, scrapes, others, busy = [], [], [], []
-            for round_ in range(options.rounds):
-                both = {}
-                for with_scrapes in (round_ % 2 == 0, round_ % 2 == 1):
-                    block = scraped(url, options.interval) if with_scrapes else unscraped()
-                    both[with_scrapes] = measured(block)
-                ratios.append(both[True][0] / both[False][0])
-                scrapes.append(both[True][1])
-                others.append(both[True][2] / both[False][2])
-                print(f"{ratios[-1]:.4f}  {both[False][0] * 1e9:.0f} ns per echo without", flush=True)
+            with open(ready) as lines:
+                target, url = lines.read().split()
+            bench = ["taskset", "-c", str(CLIENT_CPU), sys.executable, "-m", "fastecho", "bench", target]
+            bench += ["--connections", "50", "--size", str(SIZE), "--duration", "3600"]
+            with subprocess.Popen(bench, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as load:
+                try:
+                    service = Service(server.pid, url)
+                    time.sleep(WARMUP)
+                    yield service
+                    assert load.poll() is None, "the load ended"
+                finally:
+                    load.kill()
         finally:
             server.terminate()
-    median = statistics.median(ratios)
-    spread = f"{min(ratios):.4f} to {max(ratios):.4f} in {len(ratios)} rounds"
-    print(f"CPU per echo, a scrape every {options.interval:g} s / none: {median:.4f} ({spread})")
-    print(f"supervisor and worker alone: {statistics.median(others):.4f} ({min(others):.4f} to {max(others):.4f})")
-    print(f"the server was busy for {100 * statistics.median(busy):.0f} %: with less than 100, a scrape weighs more")
+
+
+def interval_of_median(values: Sequence[float]) -> tuple[float, float]:
+    """The order statistics that enclose the median with a confidence of 95 %."""
+    found, off = sorted(values), 0.98 * math.sqrt(len(values))
+    first = max(0, math.floor(len(found) / 2 - off))
+    return found[first], found[-1 - first]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.scraping", description=__doc__.splitlines()[0])
+    parser.add_argument("--pairs", type=int, default=60)
+    parser.add_argument("--seconds", type=float, default=1.0, help="of each window  [1]")
+    parser.add_argument("--interval", type=float, default=0.1, help="seconds from scrape to scrape  [0.1]")
+    options = parser.parse_args()
+    ratios, scrapes, busy = [], [], []
+    with loaded_service() as service:
+        for number in range(options.pairs):
+            pair = {}
+            for with_scrapes in (number % 2 == 0, number % 2 == 1):
+                pair[with_scrapes] = service.window(options.seconds, options.interval if with_scrapes else None)
+            with_, without = pair[True], pair[False]
+            ratios.append((with_.cpu / with_.echoes) / (without.cpu / without.echoes))
+            scrapes.append((with_.metrics - without.metrics) / with_.scrapes)
+            busy += [with_.cpu / with_.seconds, without.cpu / without.seconds]
+    low, high = interval_of_median(ratios)
+    print(f"CPU per echo, a scrape every {options.interval:g} s / none: {statistics.median(ratios):.4f}")
+    print(f"the median is in {low:.4f} to {high:.4f} (95 %)")
+    print(f"{len(ratios)} pairs: {min(ratios):.4f} to {max(ratios):.4f}")
     print(f"CPU of a scrape: {statistics.median(scrapes) * 1e3:.2f} ms")
-    return median > LIMIT
+    print(f"the server was busy for {100 * statistics.median(busy):.0f} %: with less than 100, a scrape weighs more")
+    return high > LIMIT
 
 
 if __name__ == "__main__":

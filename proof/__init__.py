@@ -8,5 +8,6 @@ promises  the evidence as lines of a table
 fuzz      one target under coverage-guided fuzzing; fuzzing: a short run of each target, as evidence
 mutation  changes in modules that their tests must notice; survivors.toml: those that may survive, and why
 soak      hours of mixed load, every echoed byte compared
+flakiness the suite again and again, in random order, on busy cores
 page      docs/reliability.md, made of the records and the findings alone
 """

@@ -36,6 +36,7 @@ KINDS = {
     "proof": "`make proof`",
     "release": "`python -m proof --amount release`",
     "soak": "`make soak`",
+    "flakiness": "`make flakiness`",
     "mutation": "`python proof/mutation.py`",
 }
 

@@ -682,6 +682,7 @@ def test_size_is_shown_in_its_largest_whole_unit(size: int, text: str) -> None:
         (5400.0, "5400 s"),
         (7200.0, "2 h"),
         (86400.0, "24 h"),
+        (36_000_000.0, "10000 h"),
     ],
 )
 def test_time_is_shown_in_hours_seconds_or_milliseconds(seconds: float, text: str) -> None:

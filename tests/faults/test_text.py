@@ -138,6 +138,10 @@ def test_string_is_the_bytes_that_it_says(literal: str, value: bytes) -> None:
         ("inject(1)", "inject(at=1): needs data"),
         ('latency(1, mean=2)', 'latency(1, mean=2: mean is given twice'),
         ('latency(1, zz=1, zz=1)', 'latency(1, zz=1, zz=1: zz is given twice'),
+        (
+            f"refuse({'x' * 60}=1, {'x' * 60}=2)",
+            f"refuse({'x' * 60}=1, {'x' * 6}...: {'x' * 37}... is given twice",
+        ),
         ("reset(after_sent=-1)", "reset(after_sent=-1): after_sent must be a whole number of bytes, 0 or more"),
         ("reset(after_sent=1.0)", "reset(after_sent=1.0): after_sent must be a whole number of bytes, 0 or more"),
         ("reset(after_sent=True)", "reset(after_sent=True): after_sent must be a whole number of bytes, 0 or more"),
@@ -152,6 +156,7 @@ def test_string_is_the_bytes_that_it_says(literal: str, value: bytes) -> None:
         ("slice([])", "slice(sizes=[]): sizes must be a whole number of bytes, or a list of 1 to 1000 of them"),
         ('slice({1})', 'slice({1}: that is no value; numbers, strings and lists are'),
         ("reset(on='\\q')", "reset(on='\\q: the only escapes are \\0 \\r \\n \\t \\\\ \\xNN and the like"),
+        ("close()\nreset(on='\\q')", "reset(on='\\q: the only escapes are \\0 \\r \\n \\t \\\\ \\xNN and the like"),
         ("reset(on='\\477')", "reset(on='\\4: the only escapes are \\0 \\r \\n \\t \\\\ \\xNN and the like"),
         ("reset(on='\\u20ac')", "reset(on='\\u: the only escapes are \\0 \\r \\n \\t \\\\ \\xNN and the like"),
         ("reset(on='')", "reset(on=b''): on must be bytes, 1 to 64 KiB of them"),

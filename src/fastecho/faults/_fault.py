@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from random import Random
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(frozen=True, slots=True)
 class Fault:
     """A fault: what the server does wrong, when, and on which connections. Immutable and hashable.
 

@@ -109,7 +109,7 @@ def run_suite(arguments: Sequence[str]) -> int:
     (HERE / "data").mkdir()
     chosen = arguments or ["-m", "not alone", *(f"--ignore={path}" for path in LEFT_OUT), "tests"]
     os.environ.setdefault("FASTECHO_TEST_UNIT", "3")
-    failed = coverage("run", "-m", "pytest", "-q", "--timeout=600", *chosen)
+    failed = coverage("run", "-m", "pytest", "-q", "--timeout=600", "--timeout-method=signal", *chosen)
     coverage("combine", "-q", "--keep")
     coverage("json", "-q", "-o", str(HERE / "coverage.json"))
     return failed

@@ -80,6 +80,13 @@ def test_each_form_of_the_text_is_parsed(text: str, expected: tuple[Fault, ...])
     assert parse_faults(text) == expected
 
 
+def test_text_of_a_mebibyte_is_parsed() -> None:
+    text = "reset()".rjust(1 << 20)
+    assert parse_faults(text) == (Fault.reset(),)
+    with pytest.raises(ValueError, match=r"^must be at most 1 MiB of text$"):
+        parse_faults(" " + text)
+
+
 @pytest.mark.parametrize(
     ("literal", "value"),
     [
@@ -106,7 +113,6 @@ def test_string_is_the_bytes_that_it_says(literal: str, value: bytes) -> None:
     [
         ("", "must be faults, such as reset(after_sent=17).first(2), or none"),
         (" ; \n", "must be faults, such as reset(after_sent=17).first(2), or none"),
-        ("x" * ((1 << 20) + 1), "must be at most 1 MiB of text"),
         ("rset()", "rset: no such fault; did you mean reset?"),
         ("reset(); rset()", "rset: no such fault; did you mean reset?"),
         ("reset()\rrset()", "rset: no such fault; did you mean reset?"),
@@ -117,11 +123,13 @@ def test_string_is_the_bytes_that_it_says(literal: str, value: bytes) -> None:
         ('reset', 'reset: needs brackets: reset()'),
         ('reset; close()', 'reset: needs brackets: reset()'),
         ('()', '(): must be a fault, such as reset(after_sent=17).first(2)'),
+        ('import os', 'import os: must be a fault, such as reset(after_sent=17).first(2)'),
         ('17', '17: must be a fault, such as reset(after_sent=17).first(2)'),
         ("reset().close()", "reset().close: faults must be separated by ; or a new line"),
         ("reset().frist(2)", "reset().frist: no such selector; did you mean first?"),
         ("reset().qqq(2)", "reset().qqq: no such selector; must be one of nth, first, every, where, chance"),
         ("reset().where(f)", "reset().where: takes a function, so it can be given in Python only"),
+        ("reset().zzz(2)", "reset().zzz: no such selector; must be one of nth, first, every, where, chance"),
         ("reset().nth()", "reset().nth(): needs n, and nothing else"),
         ("reset().nth(x=1)", "reset().nth(x=1): needs n, and nothing else"),
         ("reset().nth(1, 2)", "reset().nth(1, 2: takes n and no more"),

@@ -105,5 +105,6 @@ def test_jitter_shortens_a_delay_by_a_quarter_at_most() -> None:
     assert delays(RestartPolicy(jitter=lambda: 1.0), [1.0] * 3) == pytest.approx([0.0, 0.0375, 0.075])
 
 
-def test_a_worker_that_was_stable_is_restarted_at_once_again() -> None:
-    assert delays(RestartPolicy(jitter=lambda: 0.0), [1.0, 1.0, 1.0, 10.0, 1.0]) == [0.0, 0.05, 0.1, 0.0, 0.05]
+@pytest.mark.parametrize("long", [10.0, 11.0])
+def test_a_worker_that_was_stable_is_restarted_at_once_again(long: float) -> None:
+    assert delays(RestartPolicy(jitter=lambda: 0.0), [1.0, 1.0, 1.0, long, 1.0]) == [0.0, 0.05, 0.1, 0.0, 0.05]

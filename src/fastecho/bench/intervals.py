@@ -7,6 +7,7 @@ alike. The estimates are those of Hodges and Lehmann. Source: M. Hollander, D. A
 Statistical Methods", 3rd edition (2014), sections 3.1 to 3.3 and 4.1 to 4.3.
 """
 
+import functools
 import statistics
 from collections.abc import Sequence
 from itertools import accumulate, combinations_with_replacement
@@ -33,7 +34,7 @@ def unpaired(a: Sequence[float], b: Sequence[float], confidence: float) -> Inter
     return _bounded([y - x for x in a for y in b], _rank_sum_counts(len(a), len(b)), confidence)
 
 
-def _bounded(shifts: list[float], counts: list[int], confidence: float) -> Interval:
+def _bounded(shifts: list[float], counts: Sequence[int], confidence: float) -> Interval:
     """Leave out as many shifts at each end as the statistic, distributed by `counts`, reaches rarely enough."""
     shifts.sort()
     allowed = (1 - confidence) / 2 * sum(counts)
@@ -42,7 +43,8 @@ def _bounded(shifts: list[float], counts: list[int], confidence: float) -> Inter
     return Interval(middle, shifts[cut - 1], shifts[-cut]) if cut else Interval(middle, None, None)
 
 
-def _signed_rank_counts(pairs: int) -> list[int]:
+@functools.lru_cache(maxsize=16)
+def _signed_rank_counts(pairs: int) -> Sequence[int]:
     """How many of the 2**pairs choices of signs give each sum of positive ranks."""
     counts = [1]
     for rank in range(1, pairs + 1):
@@ -53,7 +55,8 @@ def _signed_rank_counts(pairs: int) -> list[int]:
     return counts
 
 
-def _rank_sum_counts(few: int, more: int) -> list[int]:
+@functools.lru_cache(maxsize=16)
+def _rank_sum_counts(few: int, more: int) -> Sequence[int]:
     """How many of the ways to choose `few` of all ranks give each rank sum, counted from the least one."""
     # by_size[k][s]: choices of k of the ranks seen so far whose sum exceeds 1 + .. + k by s.
     by_size = [[1] + [0] * (few * more)] + [[0] * (few * more + 1) for _ in range(few)]

@@ -66,11 +66,13 @@ def validate_faults(value: object) -> tuple[Fault, ...]:
 class _Parser:
     """The faults of one text."""
 
+    _begin: tuple[int, int]
+    """The line and the column at which the fault under way begins."""
+
     def __init__(self, text: str) -> None:
         import ast  # when it is needed: 1 ms of start-up
 
         self._ast = ast
-        self._begin = (1, 0)
         try:
             # Each byte is one character, so that a string may hold bytes that are not UTF-8.
             characters = text.encode("utf-8", "surrogateescape").decode("latin-1")
@@ -182,8 +184,4 @@ class _Parser:
 
 def _shown(characters: str) -> str:
     """Text of one character a byte, as a message shows it."""
-    try:
-        text = characters.encode("latin-1").decode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:  # of an error's own text
-        text = characters
-    return _kinds.show_line(text)
+    return _kinds.show_line(characters.encode("latin-1", "replace").decode("utf-8", "surrogateescape"))

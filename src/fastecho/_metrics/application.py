@@ -6,10 +6,9 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import NamedTuple
 
-from prometheus_client import CollectorRegistry, make_wsgi_app
-
 from .._counters import SharedCounters
 from .collector import ServiceCollector
+from .exposition import Exposer, Request
 from .state import ServiceState
 
 Header = Callable[[str], str | None]
@@ -37,9 +36,7 @@ class Application:
 
     def __init__(self, counters: SharedCounters, state: ServiceState) -> None:
         self._state = state
-        registry = CollectorRegistry()
-        registry.register(ServiceCollector(counters, state))
-        self._exposition = make_wsgi_app(registry)
+        self._exposer = Exposer(ServiceCollector(counters, state))
         self._paths: dict[str, Callable[[str, Header], Answer]] = {
             "/metrics": self._metrics,
             "/healthz": lambda query, header: _plain(HTTPStatus.OK, "ok"),
@@ -61,21 +58,11 @@ class Application:
             return _plain(HTTPStatus.INTERNAL_SERVER_ERROR, "the log has the reason")
 
     def _metrics(self, query: str, header: Header) -> Answer:
-        """The exposition of prometheus_client, in the format, with the encoding and the names that are asked for."""
         accepted = header("Accept")
         if accepted is not None and _NO_VERSION.search(accepted):
             accepted = None
-        environ = {
-            "REQUEST_METHOD": "GET",
-            "PATH_INFO": "/metrics",
-            "QUERY_STRING": query,
-            "HTTP_ACCEPT": accepted,
-            "HTTP_ACCEPT_ENCODING": header("Accept-Encoding"),
-        }
-        begun: list[tuple[str, list[tuple[str, str]]]] = []
-        body = b"".join(self._exposition(environ, lambda status, headers: begun.append((status, headers))))
-        status, answered = begun[0]
-        return Answer(HTTPStatus(int(status.split()[0])), answered, body)
+        request = Request(query, accepted, header("Accept-Encoding"))
+        return Answer(HTTPStatus.OK, *self._exposer.write(request))
 
     def _readyz(self, query: str, header: Header) -> Answer:
         unready = self._state.unready()

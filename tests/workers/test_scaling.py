@@ -193,6 +193,28 @@ def test_a_rolling_restart_takes_the_added_worker_along() -> None:
         assert service.stop() == 0
 
 
+def test_a_worker_that_was_replaced_ends_while_its_slot_leaves() -> None:
+    """It is not the one that accepts what waits for the slot: no other process has to do that."""
+    with Service("--workers", "2") as service:
+        with contextlib.ExitStack() as clients:
+            for _ in range(20):
+                assert echoes(clients.enter_context(connect_blocking(service.address)), b"hello")
+            replaced = set(service.current().values())
+            service.send(signal.SIGHUP)
+            wait_until(lambda: len(service.started()) == 4, "the new workers")
+            leaving = service.current()[1]
+            os.kill(leaving, signal.SIGSTOP)
+            service.send(REMOVE)
+            service.wait_for("SIGTTOU: removing")
+        wait_until(lambda: not replaced & set(service.workers()), "the end of those that were replaced")
+        assert one_echo(service.address) == b"hello\0"
+        os.kill(leaving, signal.SIGCONT)
+        wait_until(lambda: service.workers() == [service.current()[0]], "the end of the one that leaves")
+        assert len(service.started()) == 4
+        assert "exited" not in service.errors
+        assert service.stop() == 0
+
+
 def test_a_stop_while_a_worker_leaves_serves_everything() -> None:
     with Service("--workers", "3") as service:
         with Load(service.address) as load:

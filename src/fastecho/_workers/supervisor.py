@@ -359,7 +359,7 @@ class Supervisor:
     def _on_end(self, process: WorkerProcess, status: int | None) -> None:
         slot = process.slot
         how = process.failure[1] if process.failure is not None else _describe_end(status)
-        if self._scaling.is_leaving(slot) and not self._stopping:
+        if process is slot.current and self._scaling.is_leaving(slot) and not self._stopping:
             _log.warning("%s %s", process, how)
             self._scaling.on_end(process)
         elif self._stopping or process.retiring:

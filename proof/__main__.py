@@ -2,6 +2,7 @@
 
     python -m proof                       the short form, at most 5 minutes: proof/records/proof.json and the page
     python -m proof --amount release      hours: proof/records/release.json
+    python -m proof --amount release --add -- -k network    a part of these hours, added to that record
     python -m proof -- -k cut             some of the tests; prints what they did, writes nothing
     python -m proof --page                the page again, from the records; nothing is run
 
@@ -29,8 +30,9 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m proof", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--amount", choices=("proof", "release"), default="proof", help="default proof")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="tests at a time")
+    parser.add_argument("--add", action="store_true", help="add to the record; without it, the run takes its place")
     parser.add_argument("--page", action="store_true", help="write docs/reliability.md from the records; run nothing")
-    parser.add_argument("pytest", nargs="*", metavar="-- ARGUMENT", help="for pytest: a part of the proof, no record")
+    parser.add_argument("pytest", nargs="*", metavar="-- ARGUMENT", help="for pytest: a part, recorded with --add only")
     return parser.parse_args(argv)
 
 
@@ -69,8 +71,9 @@ def main(argv: Sequence[str]) -> int:
         print(f"no record is written: {error or 'interrupted'}", file=sys.stderr)
         return 2
     print(report(done))
-    if not found.pytest:
-        Record(found.amount, (done,)).save()
+    if found.add or not found.pytest:
+        before = Record.load_or_new(found.amount).runs if found.add else ()
+        Record(found.amount, (*before, done)).save()
         page.write()
     if found.amount == "proof" and done.seconds > SHORT_FORM * 60:
         print(f"the short form is to take at most {SHORT_FORM:g} minutes", file=sys.stderr)

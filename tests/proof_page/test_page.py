@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from proof import __main__ as command
 from proof import page
 from proof.findings import Findings, Mended, NotRun
 from proof.promises import amounts_text, combine, promises
@@ -178,3 +179,29 @@ def test_no_record_names_a_path_or_a_host() -> None:
 def test_each_mended_bug_names_a_test_that_exists(each: Mended) -> None:
     file, _, name = each.test.partition("::")
     assert f"def {name}(" in read(ROOT / file)
+
+
+@pytest.fixture
+def saved(monkeypatch: pytest.MonkeyPatch) -> list[Record]:
+    """Records as `python -m proof` writes them; its tests are not run, and show one step each time."""
+    records: list[Record] = []
+    monkeypatch.setattr(command.tests, "run", lambda *_: (steps("", 1),))
+    monkeypatch.setattr(command.fuzzing, "run", lambda *_: ())
+    monkeypatch.setattr(command.page, "write", lambda: None)
+    monkeypatch.setattr(Record, "save", lambda record: records.append(record))
+    monkeypatch.setattr(Record, "load_or_new", lambda kind: records[-1] if records else Record(kind))
+    return records
+
+
+def test_a_run_takes_the_place_of_the_one_before_unless_it_is_added(saved: list[Record]) -> None:
+    assert command.main(["--amount", "release"]) == 0
+    assert command.main(["--amount", "release"]) == 0
+    assert (saved[-1].kind, len(saved[-1].runs)) == ("release", 1)
+    assert command.main(["--amount", "release", "--add", "--", "-k", "network"]) == 0
+    assert [run.command.partition("release")[2] for run in saved[-1].runs] == ["", " --add -- -k network"]
+    assert promises(saved[-1:])[0].amounts == {"steps": 2}
+
+
+def test_a_part_that_is_not_added_is_not_written(saved: list[Record]) -> None:
+    assert command.main(["--", "-k", "network"]) == 0
+    assert saved == []

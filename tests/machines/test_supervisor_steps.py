@@ -72,7 +72,7 @@ class SupervisorSteps(StreamSteps):
         self.killed |= {stream.number for stream in self.streams if stream.port in ports}
         wait_until(lambda: pid not in self.service.workers(), "the end of the worker")
 
-    @rule(seldom=st.integers(0, 4))
+    @rule(seldom=st.integers(0, 2))
     def reload(self, seldom: int) -> None:
         """All workers are replaced. What was sent before is due. The clients send FIN: an old worker leaves a client
         that says nothing connected until `drain_timeout`."""
@@ -141,7 +141,7 @@ class SupervisorSteps(StreamSteps):
 
 @pytest.mark.proof("A client whose worker was killed gets a prefix of its echo; every other client gets all of it.")
 def test_any_steps_with_killed_and_replaced_workers(amount, record_property):
-    steps = amount(suite=60, proof=240, release=30_000)
+    steps = amount(suite=60, proof=600, release=30_000)
 
     class Steps(SupervisorSteps):
         pass

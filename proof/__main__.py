@@ -2,7 +2,8 @@
 
     python -m proof                       the short form, at most 5 minutes: proof/records/proof.json and the page
     python -m proof --amount release      hours: proof/records/release.json
-    python -m proof --amount release --add -- -k network    a part of these hours, added to that record
+    python -m proof --amount release --add -- -k network    a part of these hours, added to that record; no fuzzing
+    python -m proof --amount release --add --fuzz 60 -- -k network    with fuzzing
     python -m proof -- -k cut             some of the tests; prints what they did, writes nothing
     python -m proof --page                the page again, from the records; nothing is run
 
@@ -24,6 +25,7 @@ from proof.record import FAILED, Record, Run
 
 # The promise of `make proof`, which CI runs: its minutes.
 SHORT_FORM = 5.0
+FUZZ = {"proof": 5.0, "release": 1800.0}  # seconds for each target
 
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
@@ -31,6 +33,7 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--amount", choices=("proof", "release"), default="proof", help="default proof")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="tests at a time")
     parser.add_argument("--add", action="store_true", help="add to the record; without it, the run takes its place")
+    parser.add_argument("--fuzz", type=float, metavar="SECONDS", help="for each target; default 5, for a release 1800")
     parser.add_argument("--page", action="store_true", help="write docs/reliability.md from the records; run nothing")
     parser.add_argument("pytest", nargs="*", metavar="-- ARGUMENT", help="for pytest: a part, recorded with --add only")
     return parser.parse_args(argv)
@@ -39,8 +42,8 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
 def run(found: argparse.Namespace, argv: Sequence[str]) -> Run:
     started, begun = machine.now(), time.monotonic()
     evidence = tests.run(found.amount, found.jobs, found.pytest)
-    if not found.pytest:
-        evidence += fuzzing.run(found.amount, found.jobs)
+    if found.fuzz is not None or not found.pytest:
+        evidence += fuzzing.run(FUZZ[found.amount] if found.fuzz is None else found.fuzz, found.jobs)
     return Run(
         started=started,
         seconds=round(time.monotonic() - begun, 1),

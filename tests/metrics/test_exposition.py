@@ -3,34 +3,44 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from fastecho._counters import SharedCounters
+from fastecho._metrics.collector import ServiceCollector
 from fastecho._metrics.exposition import Exposer, Request
+from fastecho._metrics.state import Phase, ServiceState, WorkerState
 
 TEXT, OPENMETRICS = None, "application/openmetrics-text; version=1.0.0; charset=utf-8"
 GZIP = "gzip, deflate"
 
 
 class Families(Collector):
-    """An info, a counter, and a gauge with a sample for each of `gauge`."""
+    """An info, a counter, a gauge with a sample for each of `gauge`, and another counter."""
 
     def __init__(self) -> None:
         self.counter = 0.0
         self.gauge = [1.0]
 
+    def values(self) -> list[float]:
+        return [self.counter, *self.gauge, 7]
+
     def collect(self) -> Iterator[Metric]:
+        return self.families(self.values())
+
+    def families(self, values: Sequence[float]) -> Iterator[Metric]:
+        first, *among, last = values
         yield InfoMetricFamily("a_build", "The version.", value={"version": "2.0 # 3"})
-        yield CounterMetricFamily("a_counter", "With a # and a\nline.", value=self.counter)
+        yield CounterMetricFamily("a_counter", "With a # and a\nline.", value=first)
         gauge = GaugeMetricFamily("a_gauge", "By label.", labels=["label"])
-        for number, value in enumerate(self.gauge):
+        for number, value in enumerate(among):
             gauge.add_metric([f'{number} "quoted" 7'], value)
         yield gauge
-        yield CounterMetricFamily("a_last", "Behind it.", value=7)
+        yield CounterMetricFamily("a_last", "Behind it.", value=last)
 
 
 def written(collector: Collector, request: Request) -> bytes:
@@ -65,3 +75,18 @@ def test_more_formats_than_are_kept() -> None:
         families.counter = number
         assert f"a_counter_total {number}.0\n".encode() in exposer.write(Request(f"x={number}", None, None)).body
     assert f"a_counter_total {number}.0\n".encode() in exposer.write(Request("x=3", None, None)).body
+
+
+def test_the_values_of_a_service_are_in_the_order_of_its_families() -> None:
+    counters, state = SharedCounters(3), ServiceState()
+    for workers in (1, 3, 2):
+        state.publish(Phase.READY, [WorkerState(True, index) for index in range(workers)])
+        collector = ServiceCollector(counters, state)
+        values = collector.values()
+        families = list(collector.families(range(len(values))))
+        numbers = [sample.value for family in families if family.type != "info" for sample in family.samples]
+        assert numbers == list(range(len(values)))
+        by_name = {sample.name: values[int(sample.value)] for family in families for sample in family.samples}
+        assert by_name["fastecho_worker_up"] == 1
+        assert {name for name, value in by_name.items() if value} == {"fastecho_worker_up"}
+        assert Exposer(collector).write(Request("", None, None)).body == written(collector, Request("", None, None))

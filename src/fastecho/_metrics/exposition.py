@@ -4,8 +4,8 @@ Names, labels and help make up most of the text, and stay the same: to write the
 """
 
 import gzip
-from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple, Protocol
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.core import Metric
@@ -33,31 +33,43 @@ class Exposition(NamedTuple):
     body: bytes
 
 
-class Exposer:
-    """Writes what a collector collects. Its samples, without their values, depend on their number alone."""
+class Source(Protocol):
+    """Where the samples come from. Their names and labels depend on their number alone."""
 
-    def __init__(self, collector: Collector) -> None:
-        self._collector = collector
+    def values(self) -> Sequence[float]:
+        """The values now."""
+
+    def families(self, values: Sequence[float]) -> Iterable[Metric]:
+        """The families with these values; an info has none of them."""
+
+
+class Exposer:
+    """Writes the samples of a source."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
         self._layouts: dict[tuple[Request, int], _Layout] = {}
 
     def write(self, request: Request) -> Exposition:
         """The samples now, in the format and with the encoding and the names that are asked for."""
-        values = [sample.value for family in _with_values(self._collector) for sample in family.samples]
+        values = self._source.values()
         key = request, len(values)
         layout = self._layouts.get(key)
         if layout is None:
             if len(self._layouts) >= _MOST_LAYOUTS:
                 self._layouts.clear()
-            layout = self._layouts[key] = _Layout(self._collector, request)
+            layout = self._layouts[key] = _Layout(
+                self._source.families(range(_FIRST, _FIRST + len(values))), request
+            )
         return layout.fill(values)
 
 
 class _Layout:
     """What prometheus_client writes for a request, cut at the values."""
 
-    def __init__(self, collector: Collector, request: Request) -> None:
+    def __init__(self, families: Iterable[Metric], request: Request) -> None:
         registry = CollectorRegistry(auto_describe=True)
-        registry.register(_Numbered(collector))
+        registry.register(_Families(list(families)))
         environ = {
             "REQUEST_METHOD": "GET",
             "PATH_INFO": "/metrics",
@@ -89,24 +101,9 @@ class _Layout:
         return Exposition(self._headers, gzip.compress(body) if self._compressed else body)
 
 
-class _Numbered(Collector):
-    """The families of `collector`, with numbers for the values of those that have any."""
+class _Families(Collector):
+    def __init__(self, families: Sequence[Metric]) -> None:
+        self._families = families
 
-    def __init__(self, collector: Collector) -> None:
-        self._collector = collector
-
-    def collect(self) -> Iterator[Metric]:
-        number = _FIRST
-        for family in self._collector.collect():
-            if _has_values(family):
-                family.samples = [each._replace(value=number + at) for at, each in enumerate(family.samples)]
-                number += len(family.samples)
-            yield family
-
-
-def _has_values(family: Metric) -> bool:
-    return family.type != "info"
-
-
-def _with_values(collector: Collector) -> Iterator[Metric]:
-    return filter(_has_values, collector.collect())
+    def collect(self) -> Iterable[Metric]:
+        return self._families

@@ -1,28 +1,28 @@
 """What a scrape of the metrics costs: CPU per echo with one every 100 ms, divided by CPU per echo without any.
 
-    python -m benchmarks.scraping [--pairs N] [--seconds S] [--interval S]
+    python -m benchmarks.scraping [--blocks N] [--interval S]
 
 One server has the first CPU, the load and the scraper have the last. The same 50 connections send throughout, so that
-both sides of a ratio have the same processes and the same memory. A pair is one window with scrapes and one without, in
-alternating order; only the scrapes that read the echoes at both ends of a window are in both. The CPU time is that of
-all processes of the server: the supervisor, the worker, and the process that serves the metrics. The scraper keeps its
-connection, as Prometheus does.
+both sides of a ratio have the same processes and the same memory. Every window of --interval seconds begins with a
+scrape or has none; of each two that follow each other one has, and chance says which. A block is 15 such pairs, and the
+ratio of a block that of its sums. The CPU time is that of all processes of the server: the supervisor, the worker, and
+the process that serves the metrics. Echoes are counted by the bytes that the worker has read (/proc/PID/io). The
+scraper keeps its connection, as Prometheus does.
 
-The interval of the median holds it in 95 of 100 cases: order statistics, for any distribution. Its upper end is held to
-1.01; the exit code is 1 when it is more.
+The median of the ratios is held to 1.01; the exit code is 1 when it is more. Linux only.
 """
 
 import argparse
 import http.client
 import math
 import os
-import re
+import random
 import statistics
 import subprocess
 import sys
 import time
 import urllib.parse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,20 +30,34 @@ from pathlib import Path
 from benchmarks.processes import CLIENT_CPU, SERVER_CPU
 from benchmarks.versus.process import cpu_clock
 
+from fastecho.bench.intervals import paired
+
 LIMIT = 1.01
 SIZE = 64  # bytes of a message
 WARMUP = 1.0
 
 
-@dataclass(frozen=True)
-class Window:
-    """What the server did in a window, and the CPU seconds that it took: all processes, and the one of the metrics."""
+PAIRS = 15  # in a block
 
-    seconds: float
-    echoes: float
-    cpu: float
-    metrics: float
-    scrapes: int
+
+@dataclass
+class Work:
+    """What the server did in one or several windows, in seconds and bytes; `cpu` of all its processes."""
+
+    seconds: float = 0.0
+    cpu: float = 0.0
+    metrics_cpu: float = 0.0
+    read: int = 0
+
+    def add(self, other: "Work") -> None:
+        self.seconds += other.seconds
+        self.cpu += other.cpu
+        self.metrics_cpu += other.metrics_cpu
+        self.read += other.read
+
+    @property
+    def cpu_per_echo(self) -> float:
+        return self.cpu / self.read * SIZE
 
 
 class Service:
@@ -54,35 +68,33 @@ class Service:
         self._clocks = {int(each): cpu_clock(int(each)) for each in (pid, *children)}
         named = {each: Path(f"/proc/{each}/comm").read_text().strip() for each in self._clocks}
         self._metrics = next(each for each, name in named.items() if name == "fastecho-metric")
+        self._workers = [each for each in self._clocks if each not in (pid, self._metrics)]
         parts = urllib.parse.urlsplit(url)
         self._path = parts.path
         self._connection = http.client.HTTPConnection(parts.netloc, timeout=10)
 
-    def scrape(self) -> str:
+    def scrape(self) -> None:
         self._connection.request("GET", self._path)
-        return self._connection.getresponse().read().decode()
+        self._connection.getresponse().read()
 
-    def received_bytes(self) -> float:
-        found = re.search(r"^fastecho_received_bytes_total (\S+)", self.scrape(), re.MULTILINE)
-        assert found
-        return float(found[1])
+    def work(self) -> Work:
+        """All so far."""
+        read = sum(int(Path(f"/proc/{pid}/io").read_text().split()[1]) for pid in self._workers)
+        times = {pid: time.clock_gettime(clock) for pid, clock in self._clocks.items()}
+        return Work(time.monotonic(), sum(times.values()), times[self._metrics], read)
 
-    def cpu_times(self) -> dict[int, float]:
-        return {pid: time.clock_gettime(clock) for pid, clock in self._clocks.items()}
-
-    def window(self, seconds: float, interval: float | None) -> Window:
-        """Measure for so many seconds, with a scrape at each interval but the first and the last."""
-        received, start, before = self.received_bytes(), time.monotonic(), self.cpu_times()
-        end, scrapes = start + seconds, 0
-        if interval is not None:
-            while start + interval * (scrapes + 1) < end:
-                scrapes += 1
-                time.sleep(max(0.0, start + interval * scrapes - time.monotonic()))
-                self.scrape()
-        time.sleep(max(0.0, end - time.monotonic()))
-        received, after, now = self.received_bytes() - received, self.cpu_times(), time.monotonic()
-        cpu = {pid: after[pid] - before[pid] for pid in after}
-        return Window(now - start, received / SIZE, sum(cpu.values()), cpu[self._metrics], scrapes)
+    def window(self, seconds: float, *, scraped: bool) -> Work:
+        before = self.work()
+        if scraped:
+            self.scrape()
+        time.sleep(max(0.0, before.seconds + seconds - time.monotonic()))
+        after = self.work()
+        return Work(
+            after.seconds - before.seconds,
+            after.cpu - before.cpu,
+            after.metrics_cpu - before.metrics_cpu,
+            after.read - before.read,
+        )
 
 
 @contextmanager
@@ -109,36 +121,34 @@ def loaded_service() -> Iterator[Service]:
             server.terminate()
 
 
-def interval_of_median(values: Sequence[float]) -> tuple[float, float]:
-    """The order statistics that enclose the median with a confidence of 95 %."""
-    found, off = sorted(values), 0.98 * math.sqrt(len(values))
-    first = max(0, math.floor(len(found) / 2 - off))
-    return found[first], found[-1 - first]
+def block(service: Service, seconds: float) -> dict[bool, Work]:
+    """The sums of some pairs of windows, with and without scrapes."""
+    done = {True: Work(), False: Work()}
+    for _ in range(PAIRS):
+        for scraped in random.sample((True, False), 2):
+            done[scraped].add(service.window(seconds, scraped=scraped))
+    return done
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scraping", description=__doc__.splitlines()[0])
-    parser.add_argument("--pairs", type=int, default=60)
-    parser.add_argument("--seconds", type=float, default=1.0, help="of each window  [1]")
+    parser.add_argument("--blocks", type=int, default=60)
     parser.add_argument("--interval", type=float, default=0.1, help="seconds from scrape to scrape  [0.1]")
     options = parser.parse_args()
-    ratios, scrapes, busy = [], [], []
     with loaded_service() as service:
-        for number in range(options.pairs):
-            pair = {}
-            for with_scrapes in (number % 2 == 0, number % 2 == 1):
-                pair[with_scrapes] = service.window(options.seconds, options.interval if with_scrapes else None)
-            with_, without = pair[True], pair[False]
-            ratios.append((with_.cpu / with_.echoes) / (without.cpu / without.echoes))
-            scrapes.append((with_.metrics - without.metrics) / with_.scrapes)
-            busy += [with_.cpu / with_.seconds, without.cpu / without.seconds]
-    low, high = interval_of_median(ratios)
+        blocks = [block(service, options.interval) for _ in range(options.blocks)]
+    with_, without = ([each[scraped] for each in blocks] for scraped in (True, False))
+    ratios = [a.cpu_per_echo / b.cpu_per_echo for a, b in zip(with_, without, strict=True)]
+    logs = ([math.log(each.cpu_per_echo) for each in side] for side in (without, with_))
+    bounds = [math.exp(value) if value is not None else math.nan for value in paired(*logs, 0.95)]
+    scrapes = [(a.metrics_cpu - b.metrics_cpu) / PAIRS for a, b in zip(with_, without, strict=True)]
+    busy = [each.cpu / each.seconds for each in (*with_, *without)]
     print(f"CPU per echo, a scrape every {options.interval:g} s / none: {statistics.median(ratios):.4f}")
-    print(f"the median is in {low:.4f} to {high:.4f} (95 %)")
-    print(f"{len(ratios)} pairs: {min(ratios):.4f} to {max(ratios):.4f}")
+    print(f"{len(ratios)} blocks: {min(ratios):.4f} to {max(ratios):.4f}")
+    print("Hodges-Lehmann estimate {:.4f}, 95 %: {:.4f} to {:.4f}".format(*bounds))
     print(f"CPU of a scrape: {statistics.median(scrapes) * 1e3:.2f} ms")
     print(f"the server was busy for {100 * statistics.median(busy):.0f} %: with less than 100, a scrape weighs more")
-    return high > LIMIT
+    return statistics.median(ratios) > LIMIT
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         done = run(found, argv)
     except (tests.Interrupted, KeyboardInterrupt) as error:
-        print(f"no record is written: {error or 'interrupted'}", file=sys.stderr)
+        print(f"no record is written: {str(error) or 'interrupted'}", file=sys.stderr)
         return 2
     print(report(done))
     if found.add or not found.pytest:

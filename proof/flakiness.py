@@ -6,7 +6,8 @@
 
 The last commit is cloned into a folder `fastecho` below one whose name has a space and a letter outside ASCII, and
 built there. Each run has a seed of its order, and `--busy` processes that compute without end compete with it. The
-output of a run that failed is kept in build/flakiness. SIGINT ends the run under way; those before it are recorded.
+output of a run that failed is kept in build/flakiness. SIGINT or SIGTERM ends the run under way; those before it are
+recorded.
 
 Exit code: 0 no test failed, 1 one did, 2 usage, or pytest did not come to its end.
 """
@@ -19,6 +20,7 @@ import os
 import random
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -144,6 +146,9 @@ def main(argv: Sequence[str]) -> int:
     where, versions, commit = machine.describe(), machine.versions(), machine.commit().partition(" ")[0]
     command = shlex.join(["python", "-m", "proof.flakiness", *argv])
     runs: list[SuiteRun] = []
+    # A background job of a script has SIGINT ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
         with fresh_clone() as clone:
             for seed in range(first, first + found.runs):
@@ -161,7 +166,7 @@ def main(argv: Sequence[str]) -> int:
                     Record("flakiness", (*before.runs, run)).save()
                     page.write()
     except (SuiteError, subprocess.CalledProcessError, KeyboardInterrupt) as error:
-        print(f"ended after {len(runs)} runs: {error or 'interrupted'}", file=sys.stderr)
+        print(f"ended after {len(runs)} runs: {str(error) or 'interrupted'}", file=sys.stderr)
         return 2
     return 1 if any(run.failed for run in runs) else 0
 

@@ -43,6 +43,10 @@ KEPT = ROOT / "build" / "flakiness"
 TOGETHER, ALONE = "not alone", "alone"
 
 
+# It ends with its parent, however that ends.
+COMPUTE = "import os, sys; parent = int(sys.argv[1])\nwhile os.getppid() == parent: sum(range(100_000))"
+
+
 class SuiteError(Exception):
     """pytest did not run the suite to its end; one line."""
 
@@ -73,7 +77,7 @@ def competing(processes: int) -> Iterator[None]:
     """So many processes compute without end until the block ends."""
     with contextlib.ExitStack() as stack:
         for _ in range(processes):
-            busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+            busy = subprocess.Popen([sys.executable, "-c", COMPUTE, str(os.getpid())], stdout=subprocess.DEVNULL)
             stack.callback(busy.wait)
             stack.callback(busy.kill)
         yield

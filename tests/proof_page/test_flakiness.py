@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +12,12 @@ from proof import flakiness, page
 from proof.findings import Findings
 from proof.flakiness import SuiteError, SuiteRun
 from proof.record import FAILED, PASSED, Record, Run
+
+from pages import ROOT
+from patience import DEADLINE, wait_until
+from processes import is_alive
+
+pytestmark = pytest.mark.timeout(180)
 
 SUITE = """
 import pytest
@@ -37,8 +44,10 @@ def test_in_an_order(number):
 
 
 @pytest.fixture
-def clone(tmp_path: Path) -> Path:
-    """A project with a suite, and the interpreter of this one."""
+def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with a suite, and the interpreter of this one. Its pytest has the plugins that are needed alone."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-p xdist.plugin")
     (tmp_path / "build").mkdir()
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
     python = tmp_path / ".venv" / "bin" / "python"
@@ -51,7 +60,7 @@ def clone(tmp_path: Path) -> Path:
 
 
 def test_a_run_has_the_failed_tests_of_both_parts_and_counts_those_that_passed(clone: Path) -> None:
-    found = flakiness.run_suite(clone, seed=1, jobs=2, busy=1)
+    found = flakiness.run_suite(clone, seed=1, jobs=0, busy=1)
     small = "tests/test_small.py::"
     assert set(found.failed) == {
         f"{small}test_of_a_broken_fixture", f"{small}test_of_texts[a - b]", f"{small}test_alone"
@@ -67,6 +76,15 @@ def test_the_seed_is_the_order(clone: Path) -> None:
         return (clone / "order").read_text()
 
     assert order(1) == order(1) != order(2)
+
+
+def test_what_competes_ends_with_its_parent_even_if_that_is_killed() -> None:
+    code = "import os; from proof.flakiness import competing\n"
+    code += "with competing(2): print(*open(f'/proc/self/task/{os.getpid()}/children'), flush=True); os._exit(0)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE)
+    pids = [int(pid) for pid in done.stdout.split()]
+    assert len(pids) == 2
+    wait_until(lambda: not any(map(is_alive, pids)), "their end")
 
 
 def test_a_suite_that_does_not_come_to_its_end_is_no_run(clone: Path) -> None:

@@ -4,10 +4,10 @@
 
 One server has the first CPU, the load and the scraper have the last. The same 50 connections send throughout, so that
 both sides of a ratio have the same processes and the same memory. Every window of --interval seconds begins with a
-scrape or has none; of each two that follow each other one has, and chance says which. A block is 15 such pairs, and the
-ratio of a block that of its sums. The CPU time is that of all processes of the server: the supervisor, the worker, and
-the process that serves the metrics. Echoes are counted by the bytes that the worker has read (/proc/PID/io). The
-scraper keeps its connection, as Prometheus does.
+scrape or has none. A pair is one window with a scrape and one without, in random order. A block is 15 pairs, and its
+ratio is that of the sums of its windows. The CPU time is that of all processes of the server: the supervisor, the
+worker, and the process that serves the metrics. Echoes are counted by the bytes that the worker has read
+(/proc/PID/io). The scraper keeps its connection, as Prometheus does.
 
 The median of the ratios is held to 1.01; the exit code is 1 when it is more. Linux only.
 """
@@ -30,13 +30,12 @@ from pathlib import Path
 from benchmarks.processes import CLIENT_CPU, SERVER_CPU
 from benchmarks.versus.process import cpu_clock
 
+from fastecho._workers.metrics import PROCESS_NAME
 from fastecho.bench.intervals import paired
 
 LIMIT = 1.01
 SIZE = 64  # bytes of a message
-WARMUP = 1.0
-
-
+WARMUP = 1.0  # seconds
 PAIRS = 15  # in a block
 
 
@@ -67,7 +66,7 @@ class Service:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         self._clocks = {int(each): cpu_clock(int(each)) for each in (pid, *children)}
         named = {each: Path(f"/proc/{each}/comm").read_text().strip() for each in self._clocks}
-        self._metrics = next(each for each, name in named.items() if name == "fastecho-metric")
+        self._metrics = next(each for each, name in named.items() if name == PROCESS_NAME)
         self._workers = [each for each in self._clocks if each not in (pid, self._metrics)]
         parts = urllib.parse.urlsplit(url)
         self._path = parts.path
@@ -122,7 +121,7 @@ def loaded_service() -> Iterator[Service]:
 
 
 def block(service: Service, seconds: float) -> dict[bool, Work]:
-    """The sums of some pairs of windows, with and without scrapes."""
+    """The sums of the windows of PAIRS pairs, with scrapes (True) and without (False)."""
     done = {True: Work(), False: Work()}
     for _ in range(PAIRS):
         for scraped in random.sample((True, False), 2):

@@ -1,4 +1,4 @@
-"""`make flakiness RUNS=30`: the suite again and again, in random order, on busy cores, where a path breaks most.
+"""`make flakiness RUNS=30`: the suite again and again, in random order, on busy cores, in a fresh clone.
 
     python -m proof.flakiness --runs 30         adds to proof/records/flakiness.json; the page sums several up
     python -m proof.flakiness --runs 1 --no-record -- -k linger      a part of the suite; writes nothing

@@ -1,4 +1,4 @@
-"""The text of a scrape is byte for byte what prometheus_client writes, whatever was asked for before."""
+"""The text of a scrape is byte for byte what prometheus_client writes, also after requests for other formats."""
 
 from __future__ import annotations
 

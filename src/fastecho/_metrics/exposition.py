@@ -40,7 +40,7 @@ class Source(Protocol):
         """The values now."""
 
     def families(self, values: Sequence[float]) -> Iterable[Metric]:
-        """The families with these values; an info has none of them."""
+        """The families with these values; an info takes none of them."""
 
 
 class Exposer:

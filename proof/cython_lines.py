@@ -7,12 +7,8 @@ has a trace call.
 
 from __future__ import annotations
 
-import _thread
 import functools
 import re
-import sys
-import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -68,20 +64,5 @@ def traced_lines() -> dict[str, set[int]]:
     return found
 
 
-def trace_native_threads() -> None:
-    """Trace the threads that the load engine starts by `_thread`: `threading.settrace` is for those of `threading`."""
-    start_new_thread = _thread.start_new_thread
-
-    def start(function: Callable[..., object], arguments: tuple[Any, ...]) -> int:
-        def run(*arguments: Any) -> None:
-            sys.settrace(threading.gettrace())
-            function(*arguments)
-
-        return start_new_thread(run, arguments)
-
-    _thread.start_new_thread = start  # type: ignore[assignment]
-
-
 def coverage_init(registry: Any, options: dict[str, Any]) -> None:
     registry.add_file_tracer(CythonLines())
-    trace_native_threads()

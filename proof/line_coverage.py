@@ -8,7 +8,7 @@ reason. The branches of session, buffer and supervisor are held in the same way.
 again. With pytest's arguments only a part of the suite is run and no line fails.
 
 Each process writes its own data: the commands that tests start, the workers they fork, and those that end by os._exit
-(coverage's `patch`). A process that is killed leaves none. Line tracing of Cython needs Python 3.11: from 3.12 on
+(coverage's `patch`) or are killed (proof/trace_everywhere.py). Line tracing of Cython needs Python 3.11: from 3.12 on
 Cython reports to sys.monitoring, which coverage does not read for Cython.
 """
 
@@ -63,8 +63,8 @@ parallel = true
 core = ctrace
 data_file = {HERE}/data/coverage
 source = {PACKAGE}
-plugins = cython_lines
-patch = subprocess, fork, _exit
+plugins = cython_lines, trace_everywhere
+patch = subprocess, _exit
 disable_warnings = no-data-collected, module-not-imported, module-not-measured, already-imported, trace-changed
 
 [report]
@@ -101,7 +101,8 @@ def build() -> None:
         for path in folder.rglob("*"):
             if path.suffix in (".pyx", ".pxd", ".c"):
                 shutil.copy(path, LIB / path.relative_to(folder))
-    shutil.copy(ROOT / "proof" / "cython_lines.py", LIB)
+    for plugin in ("cython_lines.py", "trace_everywhere.py"):
+        shutil.copy(ROOT / "proof" / plugin, LIB)
     (HERE / "settings").write_text(SETTINGS)
 
 

@@ -41,7 +41,6 @@ EACH_BRANCH = ("_session.pyx", "_session.pxd", "_sessions.pyx", "_buffer.pyx", "
 LEFT_OUT = {
     "tests/docs": "checks the documentation",
     "tests/patched": "other libraries replace files, threads and clocks, those of coverage too",
-    "tests/testing/plugin": "runs pytest in pytest",
     "tests/proof": "has its own runs",
     "tests/benchmarks": "checks the benchmarks",
     "tests/test_build.py": "builds",

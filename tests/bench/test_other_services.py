@@ -1,10 +1,14 @@
 """Targets that are no echo server, or speak TLS where none is expected: one line says what they are."""
 
 import socket
+from types import SimpleNamespace
 
 import pytest
 
 from bench_servers import echo, serving, silent_after, tls_context
+from fastecho.bench.ping import Pinger
+from fastecho.bench.target import Target
+from patience import DEADLINE
 
 QUICK = ["--duration", "500ms", "--warmup", "0", "--connections", "2", "--timeout", "500ms", "-q"]
 PING = ["-c", "1", "-W", "500ms"]
@@ -56,6 +60,16 @@ def test_what_came_is_shown(fastecho, command, session, said):
     assert said in out + err
 
 
+def test_a_service_is_named_though_its_first_byte_was_sent_by_chance():
+    with serving(HTTP) as target:
+        pinger = Pinger(Target.parse(target), size=64, timeout=DEADLINE, terminator=None, proxy_protocol=None,
+                        tls_ca=None, tls_insecure=False)  # fmt: skip
+        pinger.random = SimpleNamespace(choices=lambda letters, k: b"H" * k)
+        reply = pinger.ping(1)
+    assert "after 0 bytes of echo came 'HTTP/1.1 400" in reply.problem
+    assert reply.problem.endswith("the target is an HTTP server")
+
+
 def test_more_than_was_sent_is_shown(fastecho):
     def session(sock):
         while data := sock.recv(65536):
@@ -72,14 +86,14 @@ def test_more_than_was_sent_is_shown(fastecho):
 def test_a_reply_that_turns_wrong_in_the_middle_is_shown(fastecho):
     def session(sock):
         while data := sock.recv(65536):
-            sock.sendall(data[:20] + b"#" * (len(data) - 20))
+            sock.sendall(data[:20] + bytes(byte ^ 0xFF for byte in data[20:]))
 
     with serving(session) as target:
         code, out, _ = fastecho(target, *QUICK)
         ping_code, ping_out, _ = fastecho("ping", target, *PING)
     assert code == ping_code == 3
     for text in (out, ping_out):
-        assert "after 20 bytes of echo came '#####" in text
+        assert "after 20 bytes of echo came " in text
 
 
 def test_tls_behind_a_tcp_target(fastecho):

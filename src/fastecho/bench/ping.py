@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from ..errors import ConfigError
 from ._connect import cannot_connect, choose_answering, connect_datagrams, connect_first, signals_blocked
-from ._errors import LoadError, tls_hint, wrong_bytes
+from ._errors import LoadError, service, tls_hint, wrong_bytes
 from ._load import proxy_header
 from ._tls import client_context, no_handshake, reason_of
 from .spec import MAX_DATAGRAM
@@ -128,6 +128,8 @@ class Pinger:
                 expected = message[at : at + len(data)]
                 if data != expected:
                     same = next((k for k, byte in enumerate(expected) if byte != data[k]), len(expected))
+                    if at == 0 and service(data):
+                        same = 0  # its first byte was sent by chance
                     return f"wrong: {wrong_bytes(at + same, data[same:], expected[same:])}"
                 at += len(data)
                 left = self.timeout - (time.perf_counter() - start)

@@ -2,10 +2,10 @@
 
     python -m proof.line_coverage [--report] [PYTEST ARGUMENT...]
 
-Builds the package with line tracing in build/coverage, runs the suite without its slow tests on it, and prints a table.
-Fails if less than 97 % of the lines were run, or if a line was not run that proof/uncovered.toml does not list with its
-reason. The branches of session, buffer and supervisor are held in the same way. `--report` evaluates the last run
-again. With pytest's arguments only a part of the suite is run and no line fails.
+Builds the package with line tracing in build/coverage, runs the suite on it without most of its slow tests, and prints a
+table. Fails if less than 97 % of the lines were run, or if a line was not run that proof/uncovered.toml does not list
+with its reason. The branches of session, buffer and supervisor are held in the same way. `--report` evaluates the last
+run again. With pytest's arguments only a part of the suite is run and no line fails.
 
 Each process writes its own data: the commands that tests start, the workers they fork, and those that end by os._exit
 (coverage's `patch`) or are killed (proof/trace_everywhere.py). Line tracing of Cython needs Python 3.11: from 3.12 on
@@ -40,14 +40,22 @@ EACH_BRANCH = ("_session.pyx", "_session.pxd", "_sessions.pyx", "_buffer.pyx", "
 # What says nothing about lines and cannot pass under a trace function.
 LEFT_OUT = {
     "tests/docs": "checks the documentation",
-    "tests/patched": "other libraries replace files, threads and clocks, those of coverage too",
-    "tests/proof": "has its own runs",
+    "tests/proof/test_memory_sanitizers.py": "builds",
+    "tests/proof/test_memory_valgrind.py": "measures memory",
     "tests/benchmarks": "checks the benchmarks",
     "tests/test_build.py": "builds",
     "tests/test_architecture.py": "reads the sources",
     "tests/test_hot_path.py": "reads the C of another build",
     "tests/test_memory.py": "measures memory, to which coverage adds its data",
 }
+# A slow test takes up to forty times as long under a trace function. These reach lines that others do not.
+SLOW = (
+    "tests/bench/test_locust.py",
+    "tests/net/test_tls.py",
+    "tests/test_timeouts.py",
+    "tests/testing/test_reported.py",
+    "tests/workers/test_replacing.py::test_a_supervisor_that_was_stopped_itself_does_not_take_the_workers_for_hung",
+)
 # Single tests, by the beginning of their ids.
 DESELECTED = {
     "tests/bench/test_load.py::test_one_slow_connection_of_many_shows_in_an_open_loop": "holds a rate",
@@ -115,12 +123,13 @@ def run_suite(arguments: Sequence[str]) -> int:
     shutil.rmtree(HERE / "data", ignore_errors=True)
     (HERE / "data").mkdir()
     (HERE / "data").chmod(0o777)  # some tests give up root
-    jobs = str(len(os.sched_getaffinity(0)))
-    # A slow test takes forty times as long under a trace function.
     left_out = [f"--ignore={path}" for path in LEFT_OUT] + [f"--deselect={test}" for test in DESELECTED]
-    quick = ["-m", "not alone and not slow", "-n", jobs, *left_out, "tests"]
+    chosen = (["-m", "not alone and not slow", *left_out, "tests"], ["-m", "slow", *SLOW])
     os.environ.setdefault("FASTECHO_TEST_UNIT", "3")
-    failed = coverage("run", "-m", "pytest", "-q", "--timeout=600", "--timeout-method=signal", *(arguments or quick))
+    failed = 0
+    for each in (arguments,) if arguments else chosen:
+        options = ["-q", "-n", str(len(os.sched_getaffinity(0))), "--timeout=600", "--timeout-method=signal"]
+        failed |= coverage("run", "-m", "pytest", *options, *each)
     coverage("combine", "-q", "--keep")
     coverage("json", "-q", "-o", str(HERE / "coverage.json"))
     return failed

@@ -2,7 +2,7 @@
 
 `make coverage` puts it beside the package that it builds and measures. A forked child goes on with the tracer of its
 parent, and so traces the function that forked it too; coverage gives it a data file of its own. Before a process kills
-another one with SIGKILL, it sends SAVE: the other one saves its data in the handler, and says so with a file.
+another one with SIGKILL, it sends SAVE: the other one and its children save their data, and say so with a file.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from __future__ import annotations
 import _thread
 import contextlib
 import os
+import re
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import monotonic, sleep  # a test may patch `time`
 from typing import Any
@@ -48,36 +49,45 @@ def save_before_a_kill() -> None:
     """Save at SAVE, and send it before each SIGKILL."""
     kill = os.kill
 
-    def send_save_first(pid: int, number: int) -> None:
+    def save_first(pid: int, number: int) -> None:
         if number == signal.SIGKILL and pid > 0:
-            with contextlib.suppress(OSError):
-                kill(pid, SAVE)
-                _wait_until_saved(pid)
+            have_saved([pid])
         kill(pid, number)
 
-    os.kill = send_save_first
-    signal.signal(SAVE, _save)
+    def save(number: int, frame: object) -> None:
+        children = Path(f"/proc/self/task/{os.getpid()}/children")
+        have_saved([int(pid) for pid in children.read_text().split()])  # they may end with this process
+        with contextlib.suppress(Exception):
+            if current := Coverage.current():
+                current.save()
+        _saved(os.getpid()).touch()
+
+    def have_saved(processes: Sequence[int]) -> None:
+        asked = [pid for pid in processes if _can_save(pid)]
+        for pid in asked:
+            with contextlib.suppress(ProcessLookupError):
+                kill(pid, SAVE)
+        deadline = monotonic() + _PATIENCE
+        for pid in asked:
+            while not _saved(pid).exists() and _can_save(pid) and monotonic() < deadline:
+                sleep(0.005)
+
+    os.kill = save_first
+    signal.signal(SAVE, save)
 
 
 def _saved(pid: int) -> Path:
     return DATA / f"saved.{pid}"
 
 
-def _save(number: int, frame: object) -> None:
-    with contextlib.suppress(Exception):
-        if current := Coverage.current():
-            current.save()
-    _saved(os.getpid()).touch()
-
-
-def _wait_until_saved(pid: int) -> None:
-    """Wait until it has saved; not for one that is stopped, hangs, or has ended since it is no traced Python."""
-    deadline = monotonic() + _PATIENCE
-    while not _saved(pid).exists() and monotonic() < deadline:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        if state in "TtZX":
-            return
-        sleep(0.005)
+def _can_save(pid: int) -> bool:
+    """Whether it catches SAVE, as each traced Python does, and is not stopped."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+    state, caught = re.search(r"^State:\s+(\S)", status, re.M), re.search(r"^SigCgt:\s+(\w+)", status, re.M)
+    return bool(state and caught and state[1] in "RSD" and int(caught[1], 16) >> (SAVE - 1) & 1)
 
 
 def coverage_init(registry: Any, options: dict[str, Any]) -> None:

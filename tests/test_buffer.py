@@ -155,6 +155,19 @@ def test_empty_slabs_are_unmapped_in_each_order_of_release(make, order):
     assert (sessions.pool.capacity, sessions.pool.in_use) == (4, 0)
 
 
+def test_an_empty_slab_is_unmapped_when_another_one_becomes_empty(make):
+    sessions = make(16, 65536)
+    pool = sessions.pool
+    holders = [Holder(sessions) for _ in range(47)]
+    assert (pool.capacity, pool.slabs) == (48, 3)
+    for holder in holders[16:32]:
+        holder.release()
+    assert pool.slabs == 3, "few buffers are free beside it"
+    for holder in holders[32:]:
+        holder.release()
+    assert (pool.capacity, pool.slabs, pool.in_use) == (32, 2, 16)
+
+
 def test_one_buffer_more_and_less_at_the_edge_of_a_slab_does_not_map_each_time(make):
     sessions = make(4, 4096)
     pool = sessions.pool

@@ -301,6 +301,27 @@ def test_a_yield_does_not_resume_a_session_that_waits_for_its_flush(loop, pinned
     group.close()
 
 
+@pytest.mark.parametrize("size", [1, CAPACITY + 1])
+def test_a_read_without_its_buffer_or_beyond_it_is_refused(loop, size):
+    with group_of(loop) as (group, config):
+        driven = Driven(group, config, loop)
+        if size > CAPACITY:
+            driven.buffer()
+        with pytest.raises(ValueError, match=f"buffer_updated\\({size}\\): must follow get_buffer"):
+            driven.session.buffer_updated(size)
+        driven.lose(None)
+
+
+def test_sessions_count_to_their_limit_though_nothing_asks_to_be_told(loop):
+    config = ServerConfig()
+    sessions = Sessions(config, loop, limit=1)
+    driven = Driven(sessions, config, loop)
+    assert sessions.at_capacity
+    driven.lose(None)
+    assert not sessions.at_capacity
+    sessions.close()
+
+
 def test_a_yielding_session_that_is_lost_is_left_alone(loop, pinned):
     """Hazard 29: the scheduled resume_reading comes after connection_lost."""
     config = ServerConfig(buffer_size=65536, buffers=2, terminator=None, pin_buffers=pinned)

@@ -14,6 +14,10 @@ from fastecho._buffer import Terminator
 CAPACITY = 17
 
 
+def test_a_terminator_is_shown_as_it_is_written():
+    assert repr(Terminator(b"\r\n", match="anywhere")) == r"Terminator(b'\r\n', match='anywhere')"
+
+
 def due(terminator, reads):
     """What feed() answers for each read, up to and including the one that ends the stream."""
     answers = []

@@ -56,7 +56,3 @@ def test_the_end_of_the_other_side_is_told(ends: tuple[Channel, Channel]) -> Non
 )
 def test_a_failure_is_one_line_with_its_code(reason: str, line: str) -> None:
     assert channel.parse_failed(channel.failed(78, reason)) == (78, line)
-
-
-def test_other_messages_are_no_failure() -> None:
-    assert channel.parse_failed(channel.READY) is None

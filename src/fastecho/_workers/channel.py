@@ -72,9 +72,7 @@ def failed(code: int, reason: str) -> bytes:
     return b"%s%d:%s" % (_FAILED, code, line.encode(errors="replace")[: _LONGEST - 32])
 
 
-def parse_failed(message: bytes) -> tuple[int, str] | None:
-    """The exit code and the line of a `failed` message; None for any other."""
-    if not message.startswith(_FAILED):
-        return None
+def parse_failed(message: bytes) -> tuple[int, str]:
+    """The exit code and the line of a `failed` message."""
     code, _, line = message[len(_FAILED) :].partition(b":")
     return int(code), line.decode(errors="replace")

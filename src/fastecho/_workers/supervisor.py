@@ -104,7 +104,7 @@ class Supervisor:
         self._killed_by: int | None = None
         self._exit_now = False
         self._stats: announce.TotalsLog | None = None
-        self._totals: announce.TotalsLog | None = None
+        self._totals = announce.TotalsLog(None, self._processes.shared.totals(), time.monotonic())
         self._terminal = ControllingTerminal()
         self._manager = ServiceManager(os.environ)
         self._reload_at: float | None = None
@@ -136,7 +136,6 @@ class Supervisor:
         )  # fmt: skip
         self._signals = SignalPipe(SUPERVISOR_SIGNALS, UNUSED_SIGNALS)
         pid_file = self._pid_file = PidFile(self._config.pid_file) if self._config.pid_file is not None else None
-        self._totals = announce.TotalsLog(None, self._processes.shared.totals(), time.monotonic())
         try:
             if pid_file is not None:
                 pid_file.write()
@@ -282,7 +281,7 @@ class Supervisor:
                 self._scaling.add()
             elif number == signal.SIGTTOU:
                 self._scaling.remove()
-            elif number == signal.SIGUSR1 and self._totals is not None:
+            elif number == signal.SIGUSR1:
                 self._totals.log(self._processes.shared.totals(), time.monotonic())
 
     def _on_sighup(self) -> None:
@@ -320,10 +319,10 @@ class Supervisor:
             self._scaling.on_drained(process.slot)
         elif message == LEAVING:
             process.leave_at = time.monotonic() + GROUP_DELAY
-        elif (failure := parse_failed(message)) is not None:
-            process.failure = failure
+        else:
+            code, why = process.failure = parse_failed(message)
             if not self._ready and not self._stopping:
-                raise _start_error(process, failure[1], failure[0])
+                raise _start_error(process, why, code)
 
     def _on_ready(self, process: WorkerProcess) -> None:
         process.ready_at = time.monotonic()
@@ -334,9 +333,9 @@ class Supervisor:
             return
         if process is slot.successor:
             old, slot.current, slot.successor = slot.current, process, None
-            if old is not None:
-                self._retire(old)
-                self._metrics.count_restart("rolling")
+            assert old is not None  # a slot without a process gets a current one
+            self._retire(old)
+            self._metrics.count_restart("rolling")
         if not self._ready and all(slot.is_serving for slot in self._slots):
             self._announce()
         if not self._stopping:
@@ -371,7 +370,7 @@ class Supervisor:
             slot.successor = None
             _log.warning("%s %s", process, how)
             self._rolling.failed(slot, f"{process}: {how}")
-        elif process is slot.current:
+        else:
             _log.warning("%s %s", process, how)
             self._on_death(slot, process)
         if not self._stopping:

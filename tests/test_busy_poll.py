@@ -27,6 +27,17 @@ def test_echo_while_spinning(run, busy_poll):
     run(body())
 
 
+def test_echo_through_the_windows_in_which_auto_decides(run):
+    async def body():
+        async with fastecho.EchoServer(port=0, busy_poll="auto") as server:
+            async with Client.to(server.address) as client:
+                for number in range(1000):
+                    await client.send(b"%04d" % number)
+                    assert await client.receive(4) == b"%04d" % number
+
+    run(body())
+
+
 @contextlib.asynccontextmanager
 async def spinning(busy_poll, loop=None, **options):
     """The sessions of a listener with `--busy-poll`, and its address."""

@@ -328,6 +328,12 @@ def test_an_answer_that_cannot_be_sent_is_counted_and_the_next_one_is_sent(run):
 
 
 @linux
+@pytest.mark.parametrize("size", [0, -1, 65536])
+def test_a_size_that_no_datagram_has_is_refused(size):
+    with pytest.raises(ValueError, match=f"size={size}: must be between 1 and 655"):
+        DatagramEcho(None, [], size=size)
+
+
 def test_the_rate_of_a_network_is_limited(run):
     async def body():
         async with fastecho.EchoServer(port=0, udp=True, udp_rate=1) as server:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
+import ssl
 
 import pytest
+import trustme
 
 import fastecho
 from clients import Client, connect_blocking, echo_once
@@ -50,6 +53,26 @@ def test_a_faulty_session_ends_by_the_terminator_like_a_plain_one(run):
             assert await echo_once(server.address, b"bye\0") == b"bye\0"
             await until(lambda: server.stats.active == 0, "the session has ended")
             assert server.stats.ends["terminator"] == 1
+
+    run(body())
+
+
+def test_a_configured_fault_strikes_in_tls_too(run, tmp_path):
+    authority = trustme.CA()
+    authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(tmp_path / "both.pem")
+
+    async def body():
+        context = ssl.create_default_context()
+        authority.configure_trust(context)
+        options = {"tls_cert": str(tmp_path / "both.pem"), "tls_key": str(tmp_path / "both.pem")}
+        async with fastecho.EchoServer(port=0, terminator=None, fault="reset(after_sent=5)", **options) as server:
+            reader, writer = await asyncio.open_connection(*server.address, ssl=context, server_hostname="localhost")
+            writer.write(b"hello world")
+            assert await reader.readexactly(5) == b"hello"
+            with pytest.raises(ConnectionResetError):
+                await reader.read()
+            writer.close()
+            await until(lambda: server.stats.ends["fault"] == 1, "the fault")
 
     run(body())
 

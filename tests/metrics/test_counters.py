@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 
+import pytest
+
 from fastecho._counters import SharedCounters
 from fastecho._metrics.state import RESTART_CAUSES, Phase, ServiceState, WorkerState
 from fastecho.server import EchoServer
@@ -34,6 +36,16 @@ def test_the_counts_of_a_process_that_has_ended_stay_where_they_are_and_its_gaug
     # Another process that sums them meanwhile sees neither more nor less.
     assert counters.snapshot() == shared.totals() == {**before, "buffers_total": 0}
     assert counters.heartbeat == counters.pid == 0
+
+
+@pytest.mark.parametrize(("size", "index"), [(0, None), (-1, None), (2, 2), (2, -1)])
+def test_counters_that_there_are_not_are_refused(size: int, index: int | None) -> None:
+    if index is None:
+        with pytest.raises(ValueError, match=f"size={size}: must be at least 1"):
+            SharedCounters(size)
+    else:
+        with pytest.raises(IndexError, match=f"counters {index}: there are {size}"):
+            SharedCounters(size).counters_of(index)
 
 
 def test_the_state_is_shared_with_a_child() -> None:

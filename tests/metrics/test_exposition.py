@@ -11,12 +11,22 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.registry import Collector
 
 from fastecho._counters import SharedCounters
+from fastecho._metrics.application import Application
 from fastecho._metrics.collector import ServiceCollector
 from fastecho._metrics.exposition import Exposer, Request
 from fastecho._metrics.state import Phase, ServiceState, WorkerState
 
 TEXT, OPENMETRICS = None, "application/openmetrics-text; version=1.0.0; charset=utf-8"
 GZIP = "gzip, deflate"
+
+
+def test_a_request_that_fails_is_answered_with_500_and_told_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    def broken(name: str) -> str | None:
+        raise RuntimeError("no header today")
+
+    answer = Application(SharedCounters(1), ServiceState()).answer("GET", "/metrics", broken)
+    assert (answer.status, answer.body) == (500, b"the log has the reason\n")
+    assert [record.getMessage() for record in caplog.records] == ["a request for /metrics failed"]
 
 
 class Families(Collector):

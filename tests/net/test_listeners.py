@@ -227,6 +227,17 @@ def test_a_host_that_cannot_be_bound_is_named(host: str, reason: str) -> None:
     one_line(caught.value)
 
 
+def test_a_relative_path_that_is_too_long_in_its_folder_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / ("x" * 100)
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    with pytest.raises(AddressError, match="the path is longer than") as caught:
+        bind(config(unix="echo.sock"))
+    one_line(caught.value)
+
+
 def test_a_port_that_is_not_permitted_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(self: socket.socket, address: Any) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")

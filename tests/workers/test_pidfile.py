@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import stat
@@ -148,6 +149,41 @@ def test_no_permission_is_exit_code_77() -> None:
     if os.geteuid() == 0:
         with pytest.raises((PermissionDeniedError, ConfigError)):
             PidFile("/proc/fastecho.pid").write()
+
+
+def test_a_folder_that_may_not_be_written_is_exit_code_77(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("fastecho._workers.pidfile.os.open", refuse)
+    with pytest.raises(PermissionDeniedError, match=f"pid_file {path}: permission denied"):
+        PidFile(str(path)).write()
+
+
+@pytest.mark.parametrize("stale", [False, True])
+def test_a_file_system_without_links(path: Path, monkeypatch: pytest.MonkeyPatch, stale: bool) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    if stale:
+        path.write_text(f"{ended_pid()}\n")
+    monkeypatch.setattr(os, "link", refuse)
+    file = PidFile(str(path))
+    file.write()
+    assert path.read_text() == f"{os.getpid()}\n"
+    assert list(path.parent.iterdir()) == [path]
+    file.remove()
+    assert list(path.parent.iterdir()) == []
+
+
+def test_a_link_that_fails_for_another_reason_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "link", fail)
+    with pytest.raises(ConfigError, match="cannot be written: No space left on device"):
+        PidFile(str(path)).write()
+    assert list(path.parent.iterdir()) == []
 
 
 def test_of_many_that_start_together_over_a_stale_file_one_writes_it(path: Path) -> None:

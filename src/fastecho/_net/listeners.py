@@ -356,8 +356,6 @@ def _bind_unix(path: str, backlog: int, copies: int) -> Listeners:
         sock, inode = bind_path(path, backlog)
     except OSError as exc:
         raise _error(address, exc) from None
-    except ValueError:
-        raise AddressError(f"{address!r}: not a path, it holds a NUL") from None
     listeners = Listeners([[sock] for _ in range(copies)], (address,))
     listeners._path, listeners._inode = path, inode
     return listeners

@@ -10,6 +10,7 @@ from cuts import cut, every_cut, matches, sizes, streams, terminators
 from driven import Driven, Wire
 from fastecho import ServerConfig
 from fastecho._session import Sessions
+from fastecho._sessions import PythonSession
 
 CAPACITY = 512
 takes = st.lists(st.one_of(st.none(), st.integers(0, 40), st.just(0)), min_size=1, max_size=5)
@@ -320,6 +321,20 @@ def test_sessions_count_to_their_limit_though_nothing_asks_to_be_told(loop):
     driven.lose(None)
     assert not sessions.at_capacity
     sessions.close()
+
+
+def test_a_session_in_python_is_unregistered_once(loop):
+    class Silent(PythonSession):
+        def on_sweep(self, now): ...
+        def on_abort(self): ...
+
+    with group_of(loop) as (group, _):
+        session = Silent()
+        assert session.register(group, ("127.0.0.1", 1))
+        assert group.stats()["active"] == 1
+        for _ in range(2):
+            session.unregister("eof")
+            assert (group.stats()["active"], group.stats()["ends"]["eof"]) == (0, 1)
 
 
 def test_a_yielding_session_that_is_lost_is_left_alone(loop, pinned):

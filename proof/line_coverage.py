@@ -5,7 +5,8 @@
 Builds the package with line tracing in build/coverage, runs the suite on it without most of its slow tests, and prints
 a table. Fails if less than 97 % of the lines were run, or if a line was not run that proof/uncovered.toml does not list
 with its reason. The branches of session, buffer and supervisor are held in the same way. `--report` evaluates the last
-run again. With pytest's arguments only a part of the suite is run and no line fails.
+run again. With pytest's arguments only a part of the suite is run, no line fails, and nothing is recorded; the whole
+suite writes proof/records/coverage.json and docs/reliability.md.
 
 Each process writes its own data: the commands that tests start, the workers they fork, and those that end by os._exit
 (coverage's `patch`) or are killed (proof/trace_everywhere.py). Line tracing of Cython needs Python 3.11: from 3.12 on
@@ -20,9 +21,14 @@ import re
 import shutil
 import subprocess
 import sys
+import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from proof import machine, page
+from proof.record import Record, Run
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -253,30 +259,36 @@ class Listed:
         return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
 
 
-def report(part: bool) -> int:
+def report() -> tuple[list[str], dict[str, dict[str, int]]]:
+    """Print the table. What is wrong, and the figures of all files together and of each file in EACH_BRANCH."""
     files, listed = list(read_files()), Listed()
     wrong = [f"proof/uncovered.toml lists a line that is not there: {entry}" for entry in listed.unknown()]
+    figures = {"all": Counter[str](), **{name: Counter[str]() for name in EACH_BRANCH}}
     print(f"\n{'file':44} {'lines':>6} {'not run':>8} {'%':>6} {'branches':>9} {'one way':>8}")
     for file in files:
-        run = 100.0 * (1 - len(file.missing) / file.statements) if file.statements else 100.0
         held = file.name in EACH_BRANCH
         branches = f"{file.branches:9} {len(file.missing_branches):8}" if file.branches else ""
-        counts = f"{file.statements:6} {len(file.missing):8} {run:6.1f} {branches}"
-        print(f"{file.name:44} {counts}{' each' if held else ''}")
+        counts = f"{file.statements:6} {len(file.missing):8} {percent_run(file.statements, len(file.missing)):6.1f}"
+        print(f"{file.name:44} {counts} {branches}{' each' if held else ''}")
         source = (PACKAGE / file.name).read_text(encoding="utf-8").splitlines()
         for line in sorted(set(file.missing) - listed.lines(file.name)):
             wrong.append(f"{file.name}:{line}: not run and not listed: {source[line - 1].strip()}")
         if held:
             for line in sorted(set(file.missing_branches) - listed.branches(file.name) - listed.lines(file.name)):
                 wrong.append(f"{file.name}:{line}: always goes the same way: {source[line - 1].strip()}")
-    statements, missing = sum(file.statements for file in files), sum(len(file.missing) for file in files)
-    total = 100.0 * (statements - missing) / statements
-    print(f"{'total':44} {statements:6} {missing:8} {total:6.2f}\n")
-    print("\n".join(wrong))
+        for name in ("all", file.name) if held else ("all",):
+            figures[name].update(lines=file.statements, not_run=len(file.missing))
+            figures[name].update(branches=file.branches, one_way=len(file.missing_branches))
+    total = percent_run(figures["all"]["lines"], figures["all"]["not_run"])
+    print(f"{'total':44} {figures['all']['lines']:6} {figures['all']['not_run']:8} {total:6.2f}\n")
     if total < LEAST:
         wrong.append(f"{total:.2f} % of the lines were run, fewer than {LEAST:g} %")
-        print(wrong[-1])
-    return 1 if wrong and not part else 0
+    print("\n".join(wrong))
+    return wrong, {name: dict(counts) for name, counts in figures.items()}
+
+
+def percent_run(lines: int, not_run: int) -> float:
+    return 100.0 * (lines - not_run) / lines if lines else 100.0
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -284,10 +296,18 @@ def main(arguments: Sequence[str]) -> int:
         print("make coverage needs Python 3.11: see the beginning of proof/line_coverage.py", file=sys.stderr)
         return 2
     if list(arguments) == ["--report"]:
-        return report(part=False)
+        return 1 if report()[0] else 0
+    started, begun = machine.now(), time.monotonic()
+    where, versions, commit = machine.describe(), machine.versions(), machine.commit()
     build()
     failed = run_suite(arguments)
-    return report(part=bool(arguments)) or failed
+    wrong, figures = report()
+    if arguments:
+        return failed
+    seconds = round(time.monotonic() - begun, 1)
+    Record("coverage", (Run(started, seconds, "make coverage", commit, where, versions, figures=figures),)).save()
+    page.write()
+    return 1 if wrong else failed
 
 
 if __name__ == "__main__":

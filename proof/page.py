@@ -32,11 +32,17 @@ Each mutant is its module with one change: another operator, number or condition
 killed when a test of the module fails. Those listed in `proof/survivors.toml` cannot be killed, or need not be, each
 with the reason."""
 
+COVERAGE = """\
+Lines and branches of Python and Cython that the suite runs, in all its processes. A line that is not run is listed in
+`proof/uncovered.toml` with the reason. So is a condition of session, buffer and supervisor that always takes the same
+way."""
+
 KINDS = {
     "proof": "`make proof`",
     "release": "`python -m proof --amount release`",
     "soak": "`make soak`",
     "flakiness": "`make flakiness`",
+    "coverage": "`make coverage`",
     "mutation": "`python proof/mutation.py`",
 }
 
@@ -128,6 +134,23 @@ def soak(records: Sequence[Record]) -> str:
     return section("Soak", SOAK, table(summary.HEAD, summary.rows(found), right))
 
 
+def coverage(records: Sequence[Record]) -> str:
+    found = [run.figures for record in records if record.kind == "coverage" for run in record.runs]
+    lines = (
+        (
+            "all of `src/fastecho`" if name == "all" else f"`{name}`",
+            number(counts["lines"]),
+            f"{100 * (1 - counts['not_run'] / max(1, counts['lines'])):.2f} %",
+            number(counts["branches"]),
+            number(counts["one_way"]),
+        )
+        for figures in found
+        for name, counts in figures.items()
+    )
+    head = ("file", "lines", "run", "branches", "one way only")
+    return section("Coverage", COVERAGE, table(head, lines, range(1, len(head)))) if found else ""
+
+
 def mutation(records: Sequence[Record]) -> str:
     found = [run for record in records if record.kind == "mutation" for run in record.runs]
     lines = sorted(
@@ -152,6 +175,7 @@ def page(records: Sequence[Record], findings: Findings) -> str:
         INTRODUCTION,
         section("Promises", verdict(found), promise_table(found), METHOD) if found else "",
         soak(records),
+        coverage(records),
         mutation(records),
         not_run(found, findings),
         mended(findings),

@@ -100,6 +100,16 @@ def test_each_module_that_was_mutated_is_a_line_of_the_runs_together() -> None:
     assert "## Mutation" not in page.page([], Findings())
 
 
+def test_the_coverage_of_all_files_and_of_each_that_is_held_is_a_line() -> None:
+    counts = {"lines": 2000, "not_run": 50, "branches": 700, "one_way": 30}
+    held = {"lines": 40, "not_run": 0, "branches": 8, "one_way": 0}
+    text = page.page([Record("coverage", (replace(RUN, figures={"all": counts, "_session.pyx": held}),))], Findings())
+    assert rows(section(text, "Coverage")) == [
+        ["all of `src/fastecho`", "2,000", "97.50 %", "700", "30"], ["`_session.pyx`", "40", "100.00 %", "8", "0"],
+    ]  # fmt: skip
+    assert "## Coverage" not in page.page([], Findings())
+
+
 def test_what_was_found_and_what_was_not_run_by_hand_is_listed() -> None:
     findings = Findings((Mended("A reset lost a byte.", "test_x.py::test_y"),), (NotRun("Half a year.", "Too long."),))
     text = page.page([], findings)

@@ -113,6 +113,48 @@ def test_an_unknown_option_is_refused():
         fastecho.EchoServer(prot=0)
 
 
+def test_a_config_and_options_are_refused_together():
+    with pytest.raises(TypeError, match=r"^give either config or options, not both: port, terminator$"):
+        fastecho.EchoServer(ServerConfig(port=0), port=1, terminator=None)
+
+
+def test_a_server_is_started_once(run):
+    async def body():
+        async with fastecho.EchoServer(port=0) as server:
+            with pytest.raises(RuntimeError, match=r"^the server was started before$"):
+                await server.start()
+            assert await echo_once(server.address, b"x") == b"x"
+
+    run(body())
+
+
+@pytest.mark.parametrize("name", ["address", "sessions", "stats", "new_session"])
+def test_a_server_that_was_not_started_says_so(run, name):
+    async def body():
+        server = fastecho.EchoServer(port=0)
+        assert (server.addresses, server.is_accepting) == ((), False)
+        with pytest.raises(RuntimeError, match=r"^the server has not been started$"):
+            getattr(server, name)()
+
+    run(body())
+
+
+def test_a_server_accepts_after_a_lack_of_memory(run):
+    """`revive` opens the listeners again, which a lack of memory may have silenced."""
+
+    async def body():
+        server = fastecho.EchoServer(port=0, drain_grace=0.1)
+        server.revive()
+        async with server, Client.to(server.address) as client:
+            assert await client.ask(b"before") == b"before"
+            for _ in range(2):
+                server.revive()
+                assert await echo_once(server.address, b"new") == b"new"
+            assert await client.ask(b"after") == b"after"
+
+    run(body())
+
+
 def test_close_twice_and_close_before_start(run):
     async def body():
         server = fastecho.EchoServer(port=0)
@@ -167,6 +209,20 @@ def test_serve_forever_serves_until_it_is_cancelled(run):
         await server.close()
         with pytest.raises(ConnectionRefusedError):
             connect_blocking(address)
+
+    run(body())
+
+
+def test_serve_forever_starts_the_server(run):
+    async def body():
+        server = fastecho.EchoServer(port=0, drain_grace=0.1)
+        serving = asyncio.ensure_future(server.serve_forever())
+        await until(lambda: server.is_accepting, "the server is started")
+        assert await echo_once(server.address, b"x") == b"x"
+        await server.close()
+        await serving
+        with pytest.raises(ConnectionRefusedError):
+            connect_blocking(server.address)
 
     run(body())
 

@@ -1,7 +1,11 @@
 """serve(): a server in a separate thread, beside any code."""
 
 import asyncio
+import contextlib
+import errno
+import gc
 import os
+import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,7 +13,7 @@ import pytest
 
 import fastecho
 from clients import connect_blocking, read_exactly, read_to_eof
-from fastecho.errors import AddressInUseError, ConfigError
+from fastecho.errors import AddressInUseError, ConfigError, TLSError
 from patience import wait_until
 
 
@@ -69,6 +73,37 @@ def test_a_port_in_use_is_raised_in_the_caller():
 def test_a_bad_option_is_raised_in_the_caller():
     with pytest.raises(ConfigError), fastecho.serve(port=0, buffer_size=7):
         pass
+
+
+def test_a_certificate_that_cannot_be_loaded_is_raised_in_the_caller(tmp_path):
+    before = set(threading.enumerate())
+    path = tmp_path / "socket"
+    with pytest.raises(TLSError, match="nowhere"):
+        fastecho.serve(unix=path, tls_cert=tmp_path / "nowhere.pem")
+    assert set(threading.enumerate()) <= before
+    assert not path.exists()
+    with fastecho.serve(unix=path) as server:
+        assert ask(server.address, b"x") == b"x"
+
+
+def test_a_thread_that_cannot_be_started_leaves_nothing(tmp_path, monkeypatch):
+    def start(thread):
+        raise RuntimeError("can't start new thread")
+
+    path = tmp_path / "socket"
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            fastecho.serve(unix=path)
+    gc.collect()  # a socket that was not closed warns
+    assert not path.exists()
+    with fastecho.serve(unix=path) as server:
+        assert ask(server.address, b"x") == b"x"
+
+
+def test_a_config_and_options_are_refused_together():
+    with pytest.raises(TypeError, match=r"^give either config or options, not both: port$"):
+        fastecho.serve(fastecho.ServerConfig(port=0), port=1)
 
 
 def test_an_exception_inside_the_block_comes_through():
@@ -195,12 +230,9 @@ def refuses(address):
     return False
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_a_forked_child_does_not_keep_the_port_open():
-    """Hazard 35: the child has a copy of the listener, on which no process would accept."""
-    server = fastecho.serve(port=0)
-    address = server.address
+@contextlib.contextmanager
+def forked_child():
+    """A child that does nothing."""
     hold, release = os.pipe()
     child = os.fork()
     if child == 0:
@@ -208,9 +240,42 @@ def test_a_forked_child_does_not_keep_the_port_open():
         os.read(hold, 1)
         os._exit(0)
     try:
-        server.close()
-        wait_until(lambda: refuses(address), "the child to close its copy")
+        yield
     finally:
         os.close(release)
         os.close(hold)
         os.waitpid(child, 0)
+
+
+forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+multi_threaded = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+
+
+@forks
+@multi_threaded
+def test_a_forked_child_does_not_keep_the_port_open():
+    """Hazard 35: the child has a copy of the listener, on which no process would accept."""
+    server = fastecho.serve(port=0)
+    with forked_child():
+        server.close()
+        wait_until(lambda: refuses(server.address), "the child to close its copy")
+
+
+def can_be_bound(address):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.bind(address)
+        except OSError as error:
+            assert error.errno == errno.EADDRINUSE  # noqa: PT017
+            return False
+        return True
+
+
+@forks
+@multi_threaded
+def test_a_forked_child_does_not_keep_the_port_of_udp():
+    server = fastecho.serve(port=0, udp=True)
+    with forked_child():
+        assert not can_be_bound(server.address)
+        server.close()
+        wait_until(lambda: can_be_bound(server.address), "the child to close its copy")

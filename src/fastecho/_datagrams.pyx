@@ -129,8 +129,11 @@ cdef class DatagramEcho:
             sock.close()
 
     def close_copies(self):
+        # While a loop of uvloop watches a socket, its close() does nothing.
         for sock in self.sockets:
-            sock.close()
+            descriptor = sock.detach()
+            if descriptor >= 0:
+                socket.close(descriptor)
 
     # -- a batch -------------------------------------------------------------------------------------------------------
 

@@ -51,8 +51,8 @@ class ThreadServer:
         self._closing = threading.Lock()
         self._open = True
         _running.add(self)
-        self._thread.start()
         try:
+            self._thread.start()
             self._call(self._server.start())
         except BaseException:
             listeners.close()
@@ -106,6 +106,9 @@ class ThreadServer:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(self._server.config.drain_timeout + _MARGIN)
 
     def _end(self) -> None:
+        if not self._thread.is_alive():  # it could not be started
+            self._loop.close()
+            return
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(_MARGIN)
 

@@ -13,6 +13,7 @@ import threading
 import pytest
 
 from clients import connect_blocking, read_exactly, read_to_eof
+from fastecho import EchoServer
 from fastecho.config import ServerConfig
 from fastecho.errors import AddressInUseError, ConfigError, TLSError
 from fastecho.testing import Fault, TeardownError, async_echo_server, certificates, echo_server
@@ -129,6 +130,61 @@ def test_a_reply_cannot_stop_its_server() -> None:
         assert echoes(server.address)
 
 
+def test_a_reply_cannot_wait() -> None:
+    raised: list[str] = []
+
+    def reply(data):
+        try:
+            server.wait_received(2)
+        except RuntimeError as error:
+            raised.append(str(error))
+        return data
+
+    with echo_server(reply=reply) as server:
+        assert echoes(server.address)
+        assert raised == ["a reply or a where() must not wait: nothing can happen meanwhile"]
+        assert echoes(server.address)
+
+
+@pytest.mark.parametrize("make", [echo_server, async_echo_server])
+def test_a_start_with_faults_says_that_the_loop_is_held_up(make) -> None:
+    entered, free = threading.Event(), threading.Event()
+
+    def block(data):
+        entered.set()
+        free.wait(4 * DEADLINE)
+        return data
+
+    with echo_server(reply=block) as server, connect_blocking(server.address) as sock:
+        sock.sendall(b"x")
+        assert entered.wait(DEADLINE)
+        try:
+            another = make(faults=["latency(0)"], timeout=0.05, teardown_timeout=0.05)
+            with pytest.raises(TimeoutError, match=r"^the loop's thread is held up: a reply, a where\(\)"):
+                another.start() if make is echo_server else another.start_blocking()
+        finally:
+            free.set()
+        assert repr(another).endswith("Server not started>")
+        assert read_exactly(sock, 1) == b"x"
+
+
+def test_a_server_that_cannot_begin_says_so_at_the_first_wait(monkeypatch) -> None:
+    def broken(*arguments):
+        raise OSError("no descriptor is free")
+
+    monkeypatch.setattr(EchoServer, "prepare", broken)
+    server = echo_server().start()
+    with pytest.raises(OSError, match="no descriptor is free"):
+        server.wait_connections(1)
+    server.check_failures()
+    assert server.stop() == ()
+    monkeypatch.undo()
+    with pytest.raises(ConnectionRefusedError):
+        connect_blocking(server.address)
+    with echo_server() as another:
+        assert echoes(another.address)
+
+
 def test_ctrl_c_in_a_stop_that_is_held_up_closes_the_port() -> None:
     entered, free = threading.Event(), threading.Event()
 
@@ -178,6 +234,11 @@ def test_a_start_that_fails_leaves_nothing() -> None:
         ({"family": "tcp6", "config": ServerConfig(port=0)}, ConfigError, "must be left out beside config"),
         ({"record_limit": 1 << 63}, ConfigError, "record_limit 9223372036854775808: must be"),
         ({"workers": 4}, ConfigError, "workers 4: must be left out here"),
+        (
+            {"config": ServerConfig(port=0), "port": 1, "terminator": None},
+            TypeError,
+            "^give either config or options, not both: port, terminator$",
+        ),
     ],
 )
 def test_options_that_will_not_do(options, error, text) -> None:

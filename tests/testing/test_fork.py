@@ -10,6 +10,7 @@ import traceback
 import pytest
 
 from clients import connect_blocking, local_port, read_exactly
+from datagrams import ask, udp_client
 from fastecho.testing import echo_server
 from freed_ports import assert_port_freed
 from patience import DEADLINE, wait_until
@@ -88,6 +89,16 @@ def test_a_stop_really_closes_the_port_and_the_connections(family):
             assert refuses(server.address)
             with contextlib.suppress(ConnectionResetError):
                 assert sock.recv(1) == b""
+
+
+def test_a_stop_really_closes_the_port_of_udp():
+    server = echo_server(udp=True).start()
+    with udp_client(server.address) as client, Child(lambda: ""):
+        assert ask(client, b"still served") == b"still served"
+        server.stop()
+        client.send(b"x")
+        with pytest.raises(ConnectionRefusedError):
+            client.recv(1)
 
 
 def test_an_end_in_the_parent_is_an_end_for_the_client():

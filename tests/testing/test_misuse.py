@@ -371,3 +371,51 @@ def test_an_async_server_is_used_from_a_loop_in_another_thread() -> None:
     assert found == [()]
 
 
+AFTER_THE_END = """
+import atexit, sys
+
+def late():
+    for call in (lambda: server.wait_connections(0), lambda: server.read_pending()):
+        try:
+            call()
+        except RuntimeError as error:
+            print(error)
+
+atexit.register(late)  # before that of the package, so that it is called after it
+
+from fastecho.testing import echo_server
+server = echo_server().start()
+"""
+
+
+def test_a_server_is_waited_for_after_the_end_of_its_thread() -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", AFTER_THE_END], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == ["the interpreter is ending, and the thread of the servers has ended"] * 2
+
+
+NO_THREAD = """
+import gc, threading
+from fastecho.testing import echo_server
+
+def start(thread):
+    raise RuntimeError("can't start new thread")
+
+original, threading.Thread.start = threading.Thread.start, start
+try:
+    echo_server().start()
+except RuntimeError as error:
+    print(error)
+gc.collect()
+threading.Thread.start = original
+with echo_server() as server:
+    print(server.connection_count)
+"""
+
+
+def test_a_thread_that_cannot_be_started_is_said() -> None:
+    done = subprocess.run([sys.executable, "-W", "error", "-c", NO_THREAD], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == ["can't start new thread", "0"]

@@ -2,15 +2,17 @@
 
 import errno
 import os
+import random
 import select
 import socket
 import struct
+import sys
 import threading
 
 import pytest
 
 from clients import connect_blocking, make_socket, read_exactly, read_to_eof
-from fastecho.testing import echo_server
+from fastecho.testing import _listeners, echo_server
 from freed_ports import assert_port_freed
 from patience import DEADLINE, wait_until
 
@@ -500,3 +502,18 @@ def test_linger_of_a_reset_client_is_no_error(server):
     server.wait_closed()
     server.up()
     serves(server)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel chooses the port")
+def test_another_port_is_drawn_for_one_that_is_taken(monkeypatch):
+    class Draws(random.Random):
+        def randrange(self, *bounds):
+            return drawn.pop() if drawn else super().randrange(*bounds)
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        drawn = [taken.getsockname()[1]] * 2
+        monkeypatch.setattr(_listeners, "_drawn", Draws())
+        with echo_server() as server:
+            assert drawn == []
+            assert server.port != taken.getsockname()[1]
+            serves(server)

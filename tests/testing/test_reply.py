@@ -6,8 +6,9 @@ import threading
 
 import pytest
 
-from clients import connect_blocking, read_exactly, read_to_eof
+from clients import connect_blocking, read_exactly, read_to_eof, reset_socket
 from fastecho.testing import echo_server
+from patience import DEADLINE
 
 FAMILIES = ["tcp", "unix"]
 pytestmark = pytest.mark.parametrize("family", FAMILIES)
@@ -238,3 +239,23 @@ def test_a_terminator_counts_in_what_is_received(family):
         with connect_blocking(server.address) as sock:
             sock.sendall(b"the END")
             assert read_to_eof(sock) == b"THE END"
+
+
+def test_a_client_that_is_gone_before_its_answer_is_made(family):
+    entered, go_on = threading.Event(), threading.Event()
+
+    def reply(data):
+        entered.set()
+        assert go_on.wait(DEADLINE)
+        return b"too late"
+
+    with echo_server(family=family, reply=reply) as server:
+        sock = connect_blocking(server.address)
+        sock.sendall(b"x")
+        assert entered.wait(DEADLINE)
+        reset_socket(sock)
+        go_on.set()
+        server.wait_closed()
+        (session,) = server.connections
+        assert (session.received, session.close_reason) == (b"x", "reset")
+        assert converse(server) == b"too late"

@@ -475,6 +475,16 @@ def test_a_session_says_what_it_is(server, sock, session):
         assert str(sock.getsockname()[1]) in repr(session)
 
 
+def test_what_is_sent_before_the_client_reads_arrives_in_order(server, sock, session):
+    """More than a UNIX socket takes, piece by piece: it takes a piece as a whole or not at all."""
+    pieces = [bytes([n]) * 32768 for n in range(64)]
+    for piece in pieces:
+        session.send(piece)
+    assert read_exactly(sock, 64 * 32768) == b"".join(pieces)
+    echo(sock, b"hello")
+    assert session.sent == (b"".join(pieces) + b"hello")[: 1 << 20]
+
+
 def test_nothing_is_kept_of_a_connection_that_was_reset_before_it_was_accepted():
     """The numbers agree with each other."""
     with echo_server() as server:

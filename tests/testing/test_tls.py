@@ -218,6 +218,13 @@ def test_steering_waits_for_no_handshake():
             sock.recv(1)
 
 
+def test_a_wait_for_idle_waits_for_no_handshake():
+    with echo_server(tls=True) as server, connect_blocking(server.address):
+        server.wait_connections(1)
+        server.wait_idle()
+        assert [session.tls for session in server.open_connections] == [None]
+
+
 @pytest.mark.parametrize("reply", [b"220 ready\r\n", lambda data: data.upper(), "discard"])
 def test_replies_work_over_tls(reply):
     with echo_server(tls=True, reply=reply) as server, secure(server) as sock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gc
 import os
 import posix
 import subprocess
@@ -194,3 +195,32 @@ def test_no_folder_at_all_is_said_in_one_line(monkeypatch) -> None:
     ) as caught:
         echo_server(family="unix").start()
     assert "\n" not in str(caught.value)
+
+
+def test_a_file_in_the_way_of_a_down_leaves_the_server_up(tmp_path) -> None:
+    """While it is down, the path belongs to a socket that is made at the path with a tilde."""
+    with echo_server(unix=str(tmp_path / "s")) as server:
+        (tmp_path / "s~").touch()
+        with pytest.raises(OSError, match="Address already in use"):
+            server.down()
+        gc.collect()  # a socket that was not closed warns
+        assert echoes(server)
+        (tmp_path / "s~").unlink()
+        with server.down(), pytest.raises(ConnectionRefusedError):
+            connect_blocking(server.address)
+        assert echoes(server)
+
+
+# What `tempfile` does where no folder that it tries can be written to.
+NOWHERE = """
+import tempfile
+def gettempdir():
+    raise FileNotFoundError(2, "No usable temporary directory found")
+tempfile.gettempdir = gettempdir
+"""
+
+
+def test_the_package_is_imported_where_there_is_no_temporary_folder() -> None:
+    done = subprocess.run([sys.executable, "-W", "error", "-c", NOWHERE + SERVE], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "b'/tmp'\n"

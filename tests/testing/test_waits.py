@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 
 from clients import connect_blocking, read_exactly, read_to_eof
-from fastecho.testing import echo_server
+from fastecho.testing import async_echo_server, echo_server
 from patience import DEADLINE
 
 SOON = 0.05
@@ -518,3 +518,26 @@ def test_an_attribute_waits_longer_for_the_loop_than_a_wait_for_its_state():
         assert server.connections[0].index == 0
         assert server.stats.accepted == 1
         assert sock.recv(1) == b"x"
+
+
+def test_no_more_than_ten_connections_are_listed(impatient):
+    socks = [connect_blocking(impatient.address) for _ in range(12)]
+    with pytest.raises(TimeoutError) as caught:
+        impatient.wait_connections(13)
+    first, *lines = str(caught.value).splitlines()
+    assert first == f"12 connections within {SOON:g} s, not 13"
+    assert [line.split(" of ")[0] for line in lines] == [f"  connection {n}" for n in range(10)] + ["  and 2 more"]
+    for sock in socks:
+        sock.close()
+
+
+@pytest.mark.parametrize("make", [echo_server, async_echo_server])
+def test_a_capture_whose_block_has_not_begun_is_empty(make):
+    server = make()
+    server.start() if make is echo_server else server.start_blocking()
+    with connect_blocking(server.address) as sock:
+        echo(sock, b"outside")
+        captured = server.capture()
+        assert (captured.connection_count, captured.connections, captured.bytes_in) == (0, (), 0)
+        assert server.connection_count == 1
+    server.stop() if make is echo_server else server.stop_blocking()

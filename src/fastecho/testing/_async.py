@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio  # async only
+import contextlib
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, overload
@@ -18,7 +19,11 @@ from ..stats import Stats
 from . import _conditions as conditions
 from ._blocks import Arming, Block, BothWays, OnlyAsyncWith, Outage
 from ._connection import Chunk, ConnectionLog, Event, client_name
-from ._failures import Statements, must_be_awaited  # async only
+from ._failures import (
+    Statements,  # async only
+    TeardownError,
+    must_be_awaited,  # async only
+)
 from ._fixture_server import (
     NOT_ASYNCIO,  # async only
     FixtureServer,
@@ -416,12 +421,14 @@ class AsyncServer(AsyncConnections, OnlyAsyncWith):
     def _start(self) -> AsyncServer:
         if self._started is not None:
             raise RuntimeError("the server was started before")
-        self._started = FixtureServer(self._options, AsyncSession)
+        self._started = started = FixtureServer(self._options, AsyncSession)
         if self._options.faults:
             try:
-                self._armed = self._started.arm_all(self._options.faults)
+                self._armed = started.arm_all(self._options.faults)
             except BaseException:
-                self._started.stop(self.teardown_timeout, test_failed=True)
+                self._started = None
+                with contextlib.suppress(TeardownError):  # the loop's thread is held up: the first error says so too
+                    started.stop(self.teardown_timeout, test_failed=True)
                 raise
         return self
 

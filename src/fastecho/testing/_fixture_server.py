@@ -578,8 +578,12 @@ class FixtureServer:
         """In a forked child: close the child's copies of all descriptors."""
         self.forked = True
         self.listeners.close_copies()
+        for sock in self._bound.sockets[0]:  # those of UDP: while uvloop reads from a socket, its `close` does nothing
+            if (descriptor := sock.detach()) >= 0:
+                with contextlib.suppress(OSError):
+                    socket.close(descriptor)
         with contextlib.suppress(OSError):
-            self._bound.close()  # those of UDP
+            self._bound.close()
         for log in tuple(self.open):
             log.close_copy()
 

@@ -208,13 +208,17 @@ def _replacement(listener: socket.socket, name: Any) -> socket.socket:
     again.
 
     Raises:
-        OSError: no descriptor is free.
+        OSError: no descriptor is free, or a file is in the way of a UNIX socket.
     """
     if listener.family != socket.AF_UNIX and _LINUX:
         return listener
     other = socket.socket(listener.family, socket.SOCK_STREAM)
     if listener.family == socket.AF_UNIX:
-        other.bind(name + "~")
+        try:
+            other.bind(name + "~")
+        except OSError:
+            other.close()
+            raise
         posix.chmod(name + "~", 0o600)
     return other
 

@@ -113,8 +113,6 @@ cdef class RecordingSession(EchoSession):
 
     cdef int process(self, Buffer* buffer, Py_ssize_t size) except -1:
         cdef uint64_t before = self.sent
-        if self.early is not None and self.state == OPEN:
-            self.begin_open()
         if self.paused:                 # paused in connection_made: uvloop reads once more before the pause takes effect
             self.stash.append(buffer.data[:size])
             return self.pause_reading()

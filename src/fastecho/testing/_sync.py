@@ -5,6 +5,7 @@ Generated from `_async.py` by scripts/generate-sync: change that file.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, overload
@@ -17,6 +18,9 @@ from ..stats import Stats
 from . import _conditions as conditions
 from ._blocks import Arming, Block, BothWays, OnlyWith, Outage
 from ._connection import Chunk, ConnectionLog, Event, client_name
+from ._failures import (
+    TeardownError,
+)
 from ._fixture_server import (
     FixtureServer,
 )
@@ -366,12 +370,14 @@ class Server(Connections, OnlyWith):
     def _start(self) -> Server:
         if self._started is not None:
             raise RuntimeError("the server was started before")
-        self._started = FixtureServer(self._options, Session)
+        self._started = started = FixtureServer(self._options, Session)
         if self._options.faults:
             try:
-                self._armed = self._started.arm_all(self._options.faults)
+                self._armed = started.arm_all(self._options.faults)
             except BaseException:
-                self._started.stop(self.teardown_timeout, test_failed=True)
+                self._started = None
+                with contextlib.suppress(TeardownError):  # the loop's thread is held up: the first error says so too
+                    started.stop(self.teardown_timeout, test_failed=True)
                 raise
         return self
 

@@ -436,31 +436,33 @@ def test_it({fixture}):
     )
 
 
+@pytest.mark.parametrize("fixture", ["fastecho_server", "fastecho_session_server"])
 @pytest.mark.parametrize("place", ["Record", "ConnectionLog", "Steering"])
-def test_an_error_of_the_server_itself_fails_a_test_that_does_not_notice(inner, place):
+def test_an_error_of_the_server_itself_fails_a_test_that_does_not_notice(inner, place, fixture):
     """What goes wrong while a connection is accepted. The connection is closed, and the next is served."""
     result = fails(
         inner,
         f"""
 from fastecho.testing import _fixture_server
 
-def test_it(fastecho_server):
+def test_it({fixture}):
     def broken(*arguments):
         raise OSError("of the fixture itself")
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_fixture_server, "{place}", broken)
-        with socket.create_connection(fastecho_server.address, 10) as client:
+        with socket.create_connection({fixture}.address, 10) as client:
             try:
                 assert client.recv(1) == b""
             except ConnectionResetError:
                 pass
-    assert talk(fastecho_server) == b"hello"
+    assert talk({fixture}) == b"hello"
 
-def test_the_next(fastecho_server):
-    assert talk(fastecho_server) == b"hello"
+def test_the_next({fixture}):
+    assert talk({fixture}) == b"hello"
 """,
         passed=1,
         failed=1,
     )
-    result.stdout.fnmatch_lines(["_* test_it _*", "OSError: of the fixture itself", "*FAILED*test_it*"])
+    said = "the server failed: " if fixture == "fastecho_session_server" else ""
+    result.stdout.fnmatch_lines(["_* test_it _*", f"{said}OSError: of the fixture itself", "*FAILED*test_it*"])

@@ -248,3 +248,16 @@ def test_it({fixture}, number):
     text = result.stdout.str()
     assert [number for number in range(30) if f"received b'hello {number:02d}'" not in text] == []
     assert text.count("closed: eof") + text.count("closed: reset") == 30  # the latter: the echo was not read
+
+
+def test_an_error_in_the_report_of_another_plugin_is_the_one_that_is_shown(inner):
+    (inner.pytester.path / "conftest.py").write_text("""
+def pytest_runtest_makereport(item, call):
+    raise LookupError("of the other plugin")
+""")
+    inner.file(text="def test_it(fastecho_server): talk(fastecho_server)\n")
+    result = inner.run()
+    assert result.ret == pytest.ExitCode.INTERNAL_ERROR
+    text = result.stdout.str() + result.stderr.str()
+    assert "INTERNALERROR> LookupError: of the other plugin" in text
+    assert "fastecho/testing/plugin.py" not in text

@@ -77,7 +77,7 @@ def test_a_successor_takes_the_place_of_a_worker_that_dies_meanwhile(tmp_path: P
         service.wait_for(f"worker 0 (pid {old}) was killed by SIGKILL")
         hold.unlink()
         assert one_echo(service.address) == b"hello\0"
-        assert service.started() == [(0, old), (0, successor)]
+        wait_until(lambda: service.started() == [(0, old), (0, successor)], "the successor in the log")
         assert service.stop() == 0
 
 

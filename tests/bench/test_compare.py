@@ -138,6 +138,7 @@ def test_the_threshold_sets_what_counts():
     assert compare(a, b, 0.2).outcome == "same"
     assert compare(a, b, 0.2).summary == "no difference"
     assert compare(a, a, 0.005).outcome == "unclear", "the intervals are wider than half a percent"
+    assert compare(a, a, 0.005).summary == "no difference found, but the noise would hide one of 0.5%"
 
 
 def test_errors_make_b_worse_and_those_of_a_are_named():

@@ -32,6 +32,8 @@ WITHOUT_EFFECT = [
      "--size 1: must be at least that of the terminator, 2"),
     (["h:1", "--cpus", ",".join(map(str, USABLE)), "--threads", str(len(USABLE) - 1)], "--cpus "),
     (["unix:/x", "--source", "127.0.0.1"], "--source 127.0.0.1: must not be given with a UNIX target"),
+    (["h:1", "--depth", "50000", "--connections", "100"], "--depth 50000: must be at most 41943 here"),
+    (["ping", "udp://h:1", "--size", "7"], "--size 7: must be between 8 and 65507 bytes with a udp:// target"),
     (["h:1", "--threads", "3", "--connections", "2"], "--threads 3: must be at most the connections, 2"),
     (["h:1", "--json", "x", "--report", "x"], "--report x: must be another file than that of --json"),
     (["ping", "h:1", "--tls-insecure"], "--tls-insecure: needs a tls:// target"),

@@ -159,6 +159,7 @@ def test_string_is_the_bytes_that_it_says(literal: str, value: bytes) -> None:
         ("latency(nan)", "latency(nan: that is no value; numbers, strings and lists are"),
         ('latency(1+1)', 'latency(1+1: that is no value; numbers, strings and lists are'),
         ('latency(2**9)', 'latency(2**9: that is no value; numbers, strings and lists are'),
+        ("reset(**5)", "reset(**5: that is no value; numbers, strings and lists are"),
         ('latency(--1)', 'latency(--1: that is no value; numbers, strings and lists are'),
         ('slice([1, [2]])', 'slice([1, [2]: that is no value; numbers, strings and lists are'),
         ("slice([])", "slice(sizes=[]): sizes must be a whole number of bytes, or a list of 1 to 1000 of them"),

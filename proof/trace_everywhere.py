@@ -1,7 +1,7 @@
 """A plugin of coverage that follows what coverage by itself does not: raw threads, and processes that are killed.
 
 `make coverage` puts it beside the package that it builds and measures. A forked child goes on with the tracer of its
-parent, and so traces the function that forked it too; coverage gives it a data file of its own. Before a process kills
+parent, and so traces the function that forked it too; coverage gives it another data file. Before a process kills
 another one with SIGKILL, it sends SAVE: the other one and its children save their data, and say so with a file.
 """
 

@@ -1,13 +1,24 @@
 """`fastecho bench`, `ping` and `doctor` as a user meets them: output, files, exit codes."""
 
+import contextlib
 import json
+import os
+import pty
 import re
+import resource
+import select
+import subprocess
 import sys
+import threading
 import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from bench_servers import corrupting, serving, silent_after
+from bench_servers import corrupting, resetting, serving, silent_after, tls_context
+from command import clean_environment
+from fastecho.bench import Target
+from fastecho.bench.ping import Pinger
+from patience import DEADLINE, wait_until
 
 QUICK = ["--duration", "300ms", "--warmup", "50ms", "--connections", "4"]
 
@@ -28,6 +39,45 @@ def test_the_table_shows_rate_latency_and_cpu(fastecho, target):
         assert word in out
     assert "errors      none" in out
     assert "\x1b" not in out + err, "no colours where there is no terminal"
+
+
+def at_a_terminal(*arguments):
+    """The exit code of a bench whose standard error is a terminal, and what it shows there."""
+    ours, theirs = pty.openpty()
+    shown = bytearray()
+    try:
+        with subprocess.Popen(
+            [sys.executable, "-m", "fastecho", "bench", *arguments], stdout=subprocess.DEVNULL, stderr=theirs,
+            env=clean_environment({"TERM": "xterm-256color"}),
+        ) as process:  # fmt: skip
+
+            def ended():
+                over = process.poll() is not None
+                while select.select([ours], [], [], 0)[0]:
+                    shown.extend(os.read(ours, 65536))
+                return over
+
+            wait_until(ended, "its end", 3 * DEADLINE)
+            return process.returncode, shown.decode()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
+def test_a_terminal_shows_the_course_of_the_run_and_its_cursor_again(target):
+    code, shown = at_a_terminal(target, "--duration", "1s", "--warmup", "500ms", "--connections", "4")
+    assert code == 0
+    for text in (target, "connecting", "warming up", " of 1 s", "echoes/s", "p99"):
+        assert text in shown
+    assert shown.rfind("\x1b[?25h") > shown.rfind("\x1b[?25l") >= 0
+
+
+def test_a_terminal_shows_the_rounds_of_ab_above_the_panel(target):
+    code, shown = at_a_terminal("ab", target, target, "--rounds", "2", "--duration", "200ms", "--warmup", "50ms")
+    assert code == 0
+    for text in ("round 1 of 2: ", "round 2 of 2: ", " of 0.2 s"):
+        assert text in shown
+    assert shown.rfind("\x1b[?25h") > shown.rfind("\x1b[?25l") >= 0
 
 
 def test_without_a_target_it_starts_a_server(fastecho):
@@ -155,6 +205,24 @@ def test_ping_says_what_was_lost(fastecho):
     assert "wrong: after 9 bytes of echo came " in out
 
 
+def test_ping_names_the_reset_of_an_established_tls_connection(fastecho):
+    """It was said to be closed in the handshake."""
+    gone = threading.Semaphore(0)
+
+    def session(sock):
+        resetting(10)(sock)
+        sock.close()
+        gone.release()
+
+    with serving(session, tls=tls_context()) as target:
+        pinger = Pinger(Target.parse(target), size=64, timeout=DEADLINE, terminator=b"\0", proxy_protocol=None,
+                        tls_ca=None, tls_insecure=True)  # fmt: skip
+        with contextlib.closing(pinger):
+            assert pinger.ping(1).problem is None
+            assert gone.acquire(timeout=DEADLINE)
+            assert pinger.ping(2).problem == "Connection reset by peer"
+
+
 def test_ping_without_a_server(fastecho):
     code, out, err = fastecho("ping", "127.0.0.1:1", "-c", "1")
     assert code == 5
@@ -184,3 +252,106 @@ def test_doctor_names_the_command_that_lifts_a_limit(fastecho, monkeypatch):
     code, out, _ = fastecho("doctor")
     assert code == 1
     assert "pip install uvloop" in out
+
+
+def checked(fastecho):
+    """What doctor prints: the exit code, and the status and the rest of the first line of each check, by its name."""
+    code, out, _ = fastecho("doctor")
+    names = ("descriptors", "backlog", "CPUs", "CPU governor", "ephemeral ports", "uvloop", "build", "fastecho bench")
+    found = {}
+    for line in out.splitlines():
+        for name in names:
+            if line[5:].startswith(f"{name}  "):
+                found[name] = (line[:5].strip(), line[5 + len(name) :].strip())
+    return code, out, found
+
+
+@pytest.mark.parametrize(
+    ("limits", "state", "shown"),
+    [
+        ((1024, 524_288), "ok", "1,024 (raised to 524,288 at start)"),
+        ((1024, 4096), "low", "1,024 (raised to 4,096 at start)"),
+        ((resource.RLIM_INFINITY, resource.RLIM_INFINITY), "ok", "no limit"),
+    ],
+)
+def test_doctor_judges_the_limit_of_descriptors(fastecho, monkeypatch, limits, state, shown):
+    monkeypatch.setattr(resource, "getrlimit", lambda which: limits)
+    code, out, found = checked(fastecho)
+    assert (code, found["descriptors"]) == (0, (state, shown))
+    assert ("prlimit" in out) == (state == "low")
+
+
+@pytest.mark.parametrize(
+    ("usable", "total", "quota", "state", "shown", "said"),
+    [
+        ({0, 1}, 2, None, "ok", "2 usable of 2", ""),
+        ({0, 1}, 2, 4.0, "ok", "2 usable of 2, with a quota of 4 CPUs (cgroup)", ""),
+        ({0}, 4, None, "low", "1 usable of 4", "$ taskset -pc 0-3 $$"),
+        ({0}, 1, None, "low", "1 usable of 1", "use a machine with two"),
+        ({0, 1}, 2, 1.0, "low", "2 usable of 2, with a quota of 1 CPU (cgroup)", "--workers auto is 1"),
+        ({0, 1}, 2, 1.5, "low", "2 usable of 2, with a quota of 1.5 CPUs (cgroup)", "--workers auto is 2"),
+    ],
+)
+def test_doctor_judges_the_cpus(fastecho, monkeypatch, usable, total, quota, state, shown, said):
+    from fastecho._options import cpus
+    from fastecho.cli import doctor
+
+    monkeypatch.setattr(os, "cpu_count", lambda: total)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: usable, raising=False)
+    monkeypatch.setattr(sys, "platform", "linux")
+    for module in (cpus, doctor):
+        monkeypatch.setattr(module, "cpu_quota", lambda root="/": quota)
+    code, out, found = checked(fastecho)
+    assert (code, found["CPUs"]) == (0, (state, shown))
+    assert said in out
+
+
+def test_doctor_leaves_out_what_this_system_has_not(fastecho, monkeypatch):
+    from fastecho.cli import doctor
+
+    monkeypatch.setattr(doctor, "_setting", lambda path: None)
+    code, _, found = checked(fastecho)
+    assert code == 0
+    assert found["CPU governor"] == ("ok", "not visible here (a virtual machine, as a rule)")
+    assert {"backlog", "ephemeral ports"}.isdisjoint(found)
+
+
+def test_doctor_has_nothing_to_say_about_a_machine_that_is_set_up(fastecho, monkeypatch):
+    from fastecho.cli import doctor
+
+    good = {"/proc/sys/net/core/somaxconn": "4096", "/proc/sys/net/ipv4/ip_local_port_range": "1024 65535",
+            "/proc/sys/net/ipv4/tcp_tw_reuse": "2"}  # fmt: skip
+    monkeypatch.setattr(doctor, "_setting", lambda path: good.get(path, "performance"))
+    code, out, found = checked(fastecho)
+    assert code == 0
+    assert found["CPU governor"] == ("ok", "performance")
+    assert {found[name][0] for name in ("backlog", "CPU governor", "ephemeral ports")} == {"ok"}
+    assert "sysctl" not in out
+
+
+@pytest.mark.parametrize(("build", "state"), [("release", "ok"), ("debug", "low")])
+def test_doctor_tells_a_release_from_another_build(fastecho, monkeypatch, build, state):
+    from fastecho import _buffer
+
+    monkeypatch.setattr(_buffer, "BUILD", build)
+    code, out, found = checked(fastecho)
+    assert (code, found["build"][0]) == (0, state)
+    assert found["build"][1].startswith(build)
+    assert ("FASTECHO_BUILD=release pip install" in out) == (state == "low")
+
+
+def test_doctor_says_that_nothing_works_without_the_extension_modules(fastecho, monkeypatch):
+    monkeypatch.setitem(sys.modules, "fastecho._buffer", None)
+    code, out, found = checked(fastecho)
+    assert code == 1
+    assert found["build"][0] == "bad"
+    assert found["build"][1].startswith("no extension modules: ")
+    assert "pip install --force-reinstall" in out
+
+
+def test_doctor_names_the_packages_that_bench_lacks(fastecho, monkeypatch):
+    for name in ("hdrh", "rich"):
+        monkeypatch.setitem(sys.modules, name, None)
+    code, out, found = checked(fastecho)
+    assert (code, found["fastecho bench"]) == (0, ("low", "hdrhistogram, rich missing"))
+    assert "pip install 'fastecho[bench]'" in out

@@ -133,6 +133,18 @@ def test_a_health_check_is_one_echo_and_ends_with_0_or_1(fastecho, session, code
     assert out.count("\n") == code
 
 
+def test_ping_gives_up_a_reply_that_still_trickles_in_at_the_time_out(fastecho):
+    def session(sock):
+        while data := sock.recv(65536):
+            for k in range(len(data)):
+                sock.sendall(data[k : k + 1])
+
+    with serving(session) as target:
+        code, out, _ = fastecho("ping", target, "-c", "1", "-W", "50ms", "-s", "16MiB")
+    assert code == 3
+    assert "seq=1: no answer in time" in out
+
+
 def test_a_health_check_without_a_server_is_1(fastecho):
     code, out, err = fastecho("ping", "--once", "127.0.0.1:1")
     assert (code, out, err) == (1, "cannot connect to tcp://127.0.0.1:1: Connection refused\n", "")

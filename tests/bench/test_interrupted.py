@@ -4,6 +4,8 @@ import contextlib
 import gc
 import json
 import os
+import pty
+import select
 import signal
 import socket
 import ssl
@@ -14,6 +16,7 @@ import threading
 import pytest
 
 from bench_servers import echo, serving, silent_after, slow_connection
+from fastecho.cli.main import main
 from patience import DEADLINE, wait_until
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
@@ -25,7 +28,7 @@ def running(*arguments, **settings):
     """The command as a separate process, without buffers."""
     process = subprocess.Popen(
         [sys.executable, "-u", "-W", "error", "-m", "fastecho", *arguments],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **settings,
+        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **settings},
     )  # fmt: skip
     try:
         yield process
@@ -181,6 +184,34 @@ def test_a_second_signal_ends_it_at_once(signum):
     assert out == ""
 
 
+def test_a_second_signal_at_a_terminal_shows_the_cursor_again():
+    ours, theirs = pty.openpty()
+    shown = ""
+
+    def has(text):
+        nonlocal shown
+        while select.select([ours], [], [], 0)[0]:
+            shown += os.read(ours, 65536).decode(errors="replace")
+        return text in shown
+
+    try:
+        with serving(silent_after(0)) as target, running(
+            "bench", target, "-c", "1", "--warmup", "0", "-d", "600", "--timeout", "600", stderr=theirs,
+            env={**os.environ, "TERM": "xterm-256color"},
+        ) as process:  # fmt: skip
+            wait_until(lambda: has("\x1b[?25l") and threads(process.pid) > 1, "the panel and the engine's thread")
+            os.kill(process.pid, signal.SIGSTOP)
+            process.send_signal(signal.SIGINT)
+            process.send_signal(signal.SIGTERM)
+            os.kill(process.pid, signal.SIGCONT)
+            process.wait(DEADLINE)
+            wait_until(lambda: has("\x1b[?25h"), "the cursor")
+        assert process.returncode in (130, 143)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
 def threads(pid):
     with open(f"/proc/{pid}/status") as status:
         return next(int(line.split()[1]) for line in status if line.startswith("Threads:"))
@@ -232,3 +263,51 @@ def test_signals_that_the_parent_ignores_are_handled(tmp_path):
         process.send_signal(signal.SIGINT)
         ended(process, 130)
     assert json.loads(path.read_text())["result"]["partial"] is True
+
+
+@pytest.fixture
+def asked():
+    """Set once `serving` with `asked.session` has received something."""
+    event = threading.Event()
+
+    def session(sock):
+        while sock.recv(65536):
+            event.set()
+
+    event.session = session
+    return event
+
+
+def test_ab_that_is_interrupted_in_its_first_run_has_measured_nothing(asked):
+    with serving(asked.session) as target, running(
+        "bench", "ab", target, target, "-d", "600", "--warmup", "0", "-q"
+    ) as process:  # fmt: skip
+        assert asked.wait(2 * DEADLINE)
+        process.send_signal(signal.SIGTERM)
+        out, err = ended(process, 143)
+    assert out == ""
+    assert "nothing was measured yet" in err
+
+
+def test_a_health_check_that_is_interrupted_says_so(asked):
+    with serving(asked.session) as target, running("ping", "--once", target, "-W", "600") as process:
+        assert asked.wait(2 * DEADLINE)
+        process.send_signal(signal.SIGINT)
+        out, err = ended(process, 1)
+    assert (out, err) == (f"{target}: interrupted\n", "")
+
+
+def test_a_command_that_is_called_in_a_thread_leaves_the_signals_alone(capfd):
+    before = [signal.getsignal(signum) for signum in CODES]
+    seen = []
+
+    def body():
+        seen.append(main(["ping", "--once", target]))
+        seen.append([signal.getsignal(signum) for signum in CODES])
+
+    with serving(echo) as target:
+        thread = threading.Thread(target=body)
+        thread.start()
+        thread.join(DEADLINE)
+    assert seen == [0, before]
+    assert capfd.readouterr() == ("", "")

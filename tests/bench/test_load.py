@@ -1,9 +1,12 @@
 """The engine against servers that are right: what it counts, and that it says the truth about when."""
 
+import contextlib
 import os
+import select
 import shutil
 import socket
 import sys
+import threading
 import time
 
 import pytest
@@ -14,6 +17,7 @@ from bench_servers import c_server, echo, ncat, serving, slow_connection, stalli
 from fastecho.bench import Interrupted, LoadError, LoadSpec, SizeRange, Stop, run_load
 from fastecho.bench.measure import measure
 from fastecho.errors import ConfigError
+from patience import DEADLINE
 
 KINDS = {"connect", "reset", "short", "corrupt", "excess", "timeout"}
 
@@ -36,6 +40,7 @@ def load(target, **settings):
         {"connections": 1, "size": 1},
         {"size": 65536},
         {"size": 1_000_000, "connections": 2},
+        {"size": 16 << 20, "connections": 1},
         {"depth": 64},
         {"size": SizeRange(1, 5000), "depth": 7},
         {"size": (1, 4096, 100_000)},
@@ -185,6 +190,43 @@ def test_the_load_runs_over_a_unix_socket(tmp_path):
         assert load(target, churn=True).ok
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux refuses a connection to a full UNIX backlog at once")
+@pytest.mark.parametrize(
+    "settings", [{}, {"churn": True}, {"churn": True, "rate": 100_000.0}],
+    ids=["connections that stay", "churn", "churn in an open loop"],
+)  # fmt: skip
+def test_connections_wait_for_a_full_backlog_of_a_unix_socket(settings, tmp_path):
+    path = str(tmp_path / "echo.sock")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen(0)
+        threads = []
+
+        def handle(sock):
+            with sock:
+                echo(sock)
+
+        def accept():
+            # It accepts none before one waits. The engine asks for all eight in a few microseconds.
+            select.select([listener], [], [])
+            while True:
+                try:
+                    sock, _ = listener.accept()
+                except OSError:
+                    return
+                threads.append(threading.Thread(target=handle, args=(sock,)))
+                threads[-1].start()
+
+        accepting = threading.Thread(target=accept)
+        accepting.start()
+        result = load(f"unix:{path}", **settings)
+        listener.shutdown(socket.SHUT_RDWR)
+        accepting.join()
+        for thread in threads:
+            thread.join()
+    assert result.ok, result.error_details
+
+
 @pytest.mark.parametrize(
     "settings", [{}, {"churn": True}, {"rate": 200.0}, {"size": 100_000, "connections": 2}, {"depth": 4}]
 )
@@ -201,6 +243,14 @@ def test_the_load_runs_over_tls(settings, tmp_path):
         assert load(target, tls_insecure=True, connections=1).ok
         with pytest.raises(LoadError, match="cannot connect"):
             load(target, connections=1, timeout=1.0)
+
+
+def test_tls_sends_what_the_socket_does_not_take_at_once():
+    with serving(echo, tls=tls_context()) as target:
+        result = run_load(LoadSpec(target=target, size=16 << 20, connections=1, duration=0.1, warmup=0,
+                                   tls_insecure=True, timeout=DEADLINE), count_all=True)  # fmt: skip
+    assert not result.error_count, result.error_details
+    assert result.bytes >= 16 << 20
 
 
 @pytest.mark.skipif(shutil.which("ncat") is None, reason="ncat is not installed")
@@ -223,6 +273,27 @@ def test_a_port_without_a_listener_is_one_line():
         sock.bind(("127.0.0.1", 0))
         with pytest.raises(LoadError, match=r"cannot connect to tcp://127\.0\.0\.1:.*refused"):
             load(f"127.0.0.1:{sock.getsockname()[1]}")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a full backlog of Linux drops the handshake")
+def test_a_listener_that_accepts_nothing_is_given_up_after_the_time_out():
+    with socket.socket() as listener, contextlib.ExitStack() as waiting:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(4):
+            sock = waiting.enter_context(socket.socket())
+            sock.setblocking(False)
+            sock.connect_ex(listener.getsockname())
+        with pytest.raises(LoadError, match=r"cannot connect to tcp://127\.0\.0\.1:\d+: Connection timed out"):
+            load(f"127.0.0.1:{listener.getsockname()[1]}", timeout=0.2)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux has no route for TCP to the broadcast address")
+@pytest.mark.parametrize("scheme", ["tcp", "tls"])
+@pytest.mark.parametrize("settings", [{}, {"churn": True}], ids=["connections that stay", "churn"])
+def test_an_address_without_a_route_is_one_line(scheme, settings):
+    with pytest.raises(LoadError, match=f"cannot connect to {scheme}://255.255.255.255:9: Network is unreachable"):
+        load(f"{scheme}://255.255.255.255:9", tls_insecure=scheme == "tls", **settings)
 
 
 def test_a_missing_unix_path_is_one_line():

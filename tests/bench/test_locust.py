@@ -162,11 +162,41 @@ def test_a_target_that_refuses_connections_is_a_failure(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_name_that_cannot_be_resolved_is_a_failure(tmp_path):
+    """In each window, as it may be resolved in the next one."""
+    code, out = measure(tmp_path, "tcp://[fe80::1%nowhere]:7", "window = 0.1", seconds=1)
+    assert code == 1
+    ((error, count),) = failures(out).items()
+    assert error.startswith("cannot resolve fe80::1%nowhere: ")
+    assert count >= 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("body", "row"),
+    [
+        ("size = SizeRange(16, 32)", "echo 16-32 B"),
+        ("size = 16, 32", "echo 16,32 B"),
+        ("churn = True", "connect and echo 64 B"),
+        ("name = 'orders'", "orders"),
+    ],
+)
+def test_the_row_is_named_by_what_is_sent_or_by_the_user(tmp_path, body, row):
+    with child() as (_, target):
+        file = users(tmp_path, f"from fastecho.bench import SizeRange\n{body}\nwindow = 0.3")
+        with locust("--headless", "-u", "1", "-t", "1s", "--host", target, file=file) as process:
+            out, _ = process.communicate(timeout=LIMIT)
+    assert process.returncode == 0, out
+    assert re.search(rf"^TCP +{re.escape(row)} +[1-9]", out, re.M)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("target", "body", "message"),
     [
         ("http://127.0.0.1:7", "pass", "must be HOST:PORT"),
         ("tls://127.0.0.1:7", "pass", "must not be a TLS server"),
+        ("udp://127.0.0.1:7", "pass", "must not be a UDP server"),
         ("tcp://127.0.0.1:7", "size = 0", "size 0: must be between"),
     ],
 )

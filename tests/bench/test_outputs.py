@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from command import WITHOUT_PRIVILEGES, as_process
 from patience import DEADLINE
 
 QUICK = ["--duration", "200ms", "--warmup", "0", "--connections", "2", "-q"]
@@ -108,6 +109,14 @@ def test_a_path_that_cannot_be_written_is_refused_before_the_run(fastecho, targe
     assert out == ""
     (line,) = err.splitlines()
     assert "cannot be written" in line
+
+
+def test_a_folder_that_may_not_be_written_is_refused_before_the_run(target, tmp_path):
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o555)
+    path = closed / "run.json"
+    outcome = as_process(["bench", target, "--duration", "1h", "--json", str(path)], through=WITHOUT_PRIVILEGES)
+    assert outcome.complaint(1) == f"fastecho: {path}: cannot be written: Permission denied\n"
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(fastecho, target, tmp_path, monkeypatch):

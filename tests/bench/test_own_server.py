@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from command import clean_environment
 from patience import DEADLINE, wait_until
 from processes import is_alive
 
+USABLE = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 LONG = ("bench", "-q", "-d", "60s", "--workers", "2")
 
 
@@ -117,3 +119,38 @@ def test_the_server_is_imported_from_where_bench_is(start: Sequence[str], tmp_pa
         env=clean_environment({"PYTHONPATH": str(copy)}), cwd=here, capture_output=True, text=True,
     )  # fmt: skip
     assert "the server did not start: this is a bug in fastecho: RuntimeError: the copy" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("raise RuntimeError('the copy')", "RuntimeError: the copy"),
+        ("raise SystemExit('{\"message\": \"no such user\"}')", "no such user"),
+        ("raise SystemExit(1)", "it logged nothing"),
+    ],
+    ids=["a line of Python", "a line of the log", "no line"],
+)  # fmt: skip
+def test_the_last_line_of_a_server_that_does_not_start_is_its_reason(
+    fastecho: Any, body: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "fastecho").mkdir()
+    (tmp_path / "fastecho" / "__init__.py").write_text(body, encoding="utf-8")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    code, out, err = fastecho("-q", "-d", "50ms")
+    assert (code, out, err) == (1, "", f"fastecho: the server did not start: {reason}\n")
+
+
+def test_an_interpreter_that_is_not_there_is_one_line(fastecho: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    code, out, err = fastecho("-q", "-d", "50ms")
+    assert (code, out) == (1, "")
+    assert err.startswith("fastecho: cannot start a server: ")
+    assert "/nowhere/python" in err
+
+
+@pytest.mark.skipif(len(USABLE) < 2, reason="one CPU")
+def test_the_server_leaves_the_chosen_cpu_to_the_load() -> None:
+    """By itself, it would take the first one."""
+    with bench("bench", "-q", "-d", "60s", "--cpus", str(USABLE[0])) as process:
+        [server] = wait_until(lambda: children(process.pid), "the server's process")
+        assert wait_until(lambda: os.sched_getaffinity(server), "its CPUs") == set(USABLE[1:])

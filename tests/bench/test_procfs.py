@@ -43,3 +43,20 @@ def test_a_unix_socket_whose_path_is_not_utf8_is_passed_over_and_can_be_found(tm
             assert result.ok
             assert server is not None
             assert server.pids == (os.getpid(),)
+
+
+def test_a_server_is_found_by_an_address_that_is_not_of_the_loopback_network():
+    with serving(echo) as target:
+        result, server = measured(target.replace("127.0.0.1", "0.0.0.0"))
+    assert result.ok
+    assert server is not None
+    assert server.pids == (os.getpid(),)
+
+
+def test_a_process_that_has_ended_is_no_server():
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        ended.wait()
+    with serving(echo) as target:
+        result, server = measure(LoadSpec(target=target, duration=0.1, warmup=0, connections=2), pids=(ended.pid,))
+    assert result.ok
+    assert server is None

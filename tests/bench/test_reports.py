@@ -149,6 +149,11 @@ def test_a_threshold_is_a_percentage_with_its_sign(bench, saved, threshold):
         assert f"--threshold {threshold}" in line
 
 
+def test_a_single_file_cannot_be_merged(bench, saved):
+    path = saved("a.json")
+    assert f"merge {path}: must name two files at least" in complaint(bench("merge", path))
+
+
 @pytest.mark.parametrize("command", ["merge", "compare"])
 def test_what_is_no_report_is_a_usage_error(bench, saved, tmp_path, command):
     path = tmp_path / "x.json"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 
@@ -68,7 +69,8 @@ def server():
 @pytest.mark.parametrize(
     "settings",
     [{}, {"depth": 100, "size": 1200}, {"rate": 5000.0}, {"rate": 5000.0, "arrivals": "poisson"}, {"threads": 2},
-     {"size": (16, 65507), "connections": 3}, {"size": 16}, {"sources": ("127.0.0.5",)}, {"verify": False}],
+     {"size": (16, 65507), "connections": 3}, {"size": 16}, {"sources": ("127.0.0.5",)}, {"verify": False},
+     {"depth": 300, "connections": 1}, {"arrivals": "poisson", "rate": 200.0}],
     ids=str,
 )  # fmt: skip
 def test_a_load_of_datagrams(server, settings):
@@ -151,6 +153,63 @@ def test_a_datagram_that_comes_after_its_time_is_no_longer_lost():
     assert seen(result) == {"reordered": 1}
 
 
+def test_a_lost_datagram_that_comes_back_altered_is_altered_and_not_lost():
+    held: list[bytes] = []
+    late = []
+
+    def behave(count, data):
+        if count == 30:
+            held.append(data)
+            return []
+        if held and count == 400:
+            late.append(count)
+            first = held.pop()
+            return [data, first[:-1] + bytes([first[-1] ^ 1])]
+        return [data]
+
+    with serving(behave) as target:
+        result = load(target, connections=1, rate=1000.0, depth=50, duration=1.0, timeout=0.1)
+    assert late
+    assert seen(result) == {"altered": 1}
+
+
+def test_what_a_silent_server_was_never_sent_is_overdue():
+    with serving(lambda count, data: []) as target:
+        result = load(target, connections=1, rate=500.0, depth=1, timeout=2.0)
+    assert seen(result) == {"lost": 1}
+    assert result.overdue >= 100
+    assert not result.ok
+
+
+def test_a_server_that_ends_within_the_run_is_refused_and_lost():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+
+        def serve() -> None:
+            for _ in range(100):
+                sock.sendto(*sock.recvfrom(1 << 16))
+            sock.close()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        result = load(f"udp://127.0.0.1:{sock.getsockname()[1]}", duration=600.0)
+        thread.join(DEADLINE)
+    assert {kind: count > 0 for kind, count in seen(result).items()} == {"reset": True, "lost": True}
+    assert any(line.startswith("reset: ") and "Connection refused" in line for line in result.error_details)
+    assert result.stopped is not None
+    assert "no answer for" in result.stopped
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux refuses to connect to the broadcast address")
+@pytest.mark.parametrize("command", [["-d", "0.2", "-q"], ["ping"]], ids=["bench", "ping"])
+def test_an_address_that_the_system_refuses_is_named(fastecho, command):
+    target = "udp://255.255.255.255:9"
+    arguments = ["ping", target, "-c", "1"] if command == ["ping"] else [target, *command]
+    code, out, err = fastecho(*arguments)
+    assert (code, out) == (5, "")
+    assert err == f"fastecho: cannot connect to {target}: Permission denied\n"
+
+
 def test_a_server_that_is_not_there_is_named(fastecho):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
         free.bind(("127.0.0.1", 0))
@@ -158,6 +217,24 @@ def test_a_server_that_is_not_there_is_named(fastecho):
     code, _, err = fastecho(target, "-d", "0.2", "-q")
     assert code == 5
     assert f"cannot connect to {target}: Connection refused" in err
+
+
+def test_a_server_that_does_not_answer_is_named(fastecho):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        target = f"udp://127.0.0.1:{silent.getsockname()[1]}"
+        code, out, err = fastecho(target, "-d", "0.2", "-q", "--timeout", "60ms")
+        asked = [silent.recv(100) for _ in range(3)]
+    assert (code, out) == (5, "")
+    assert err == f"fastecho: cannot connect to {target}: Connection timed out\n"
+    assert asked == [PROBE] * 3
+
+
+def test_a_source_that_is_not_of_this_machine_is_a_failure_of_the_client(fastecho, server):
+    target = f"udp://127.0.0.1:{server.address[1]}"
+    code, out, err = fastecho(target, "-d", "0.2", "-q", "--source", "192.0.2.1")
+    assert (code, out) == (1, "")
+    assert err == f"fastecho: cannot connect to {target}: Cannot assign requested address\n"
 
 
 @pytest.mark.parametrize(("name", "settings"), [
@@ -228,3 +305,36 @@ def test_ping_counts_an_answer_that_comes_late_as_reordered(fastecho):
         code, out, _ = fastecho("ping", target, "-c", "2", "-i", "0", "-W", "0.2")
     assert code == 3
     assert "2 sent, 1 received, 50 % lost, 1 reordered, time" in out
+
+
+def test_ping_takes_what_it_has_long_forgotten_for_altered(fastecho):
+    """It remembers a thousand datagrams."""
+    first: list[bytes] = []
+
+    def behave(count, data):
+        if not first:
+            first.append(data)
+        return [first[0], data] if count == 1100 else [data]
+
+    with serving(behave) as target:
+        code, out, _ = fastecho("ping", target, "-c", "1101", "-i", "0", "-q")
+    assert code == 3
+    assert "1101 sent, 1101 received, 0 % lost, 1 altered, time" in out
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        pytest.param(
+            "udp://255.255.255.255:9", "cannot connect to udp://255.255.255.255:9: Permission denied\n",
+            marks=pytest.mark.skipif(sys.platform != "linux", reason="Linux refuses the broadcast address"),
+        ),
+        ("udp://a..b:9", "udp://a..b:9: cannot resolve a..b: "),
+    ],
+)  # fmt: skip
+def test_a_health_check_that_cannot_connect_is_1(fastecho, target, said):
+    """As that of a TCP target. It was 5, and on standard error."""
+    code, out, err = fastecho("ping", "--once", target)
+    assert (code, err) == (1, "")
+    assert out.startswith(said)
+    assert out.count("\n") == 1

@@ -1,10 +1,11 @@
 """Servers that are wrong in one way each: every one is caught, counted by its kind, and makes the run a failure."""
 
+import os
 import socket
 
 import pytest
 
-from bench_servers import changed, closing, corrupting, resetting, serving, silent_after
+from bench_servers import changed, closing, corrupting, resetting, serving, silent_after, tls_context
 from fastecho.bench import LoadSpec, run_load
 
 # TCP_CORK, or its BSD name: the bytes wait for the FIN and leave in one segment.
@@ -148,3 +149,54 @@ def test_bytes_and_fin_that_come_together():
         result = load(target, verify=False, duration=1.5)
     assert result.errors["short"] > 0
     assert result.errors["timeout"] == 0
+
+
+def test_a_tls_server_that_goes_on_without_tls():
+    """As one that breaks down below its TLS layer."""
+
+    def session(sock):
+        sock.sendall(sock.recv(65536))
+        with socket.socket(fileno=os.dup(sock.fileno())) as plain:
+            plain.sendall(b"HTTP/1.1 500 Internal Server Error\r\n\r\n")
+            while plain.recv(65536):
+                pass
+
+    with serving(session, tls=tls_context()) as target:
+        result = load(target, tls_insecure=True)
+    assert result.errors["reset"] > 0
+    assert "wrong version number" in " ".join(result.error_details)
+
+
+def test_a_tls_server_that_resets():
+    """It was said to have closed the connection in the handshake."""
+    with serving(resetting(10_000), tls=tls_context()) as target:
+        result = load(target, tls_insecure=True)
+    assert result.errors["reset"] > 0
+    [line] = result.error_details
+    assert line.endswith(": Connection reset by peer")
+
+
+@pytest.mark.parametrize("arrivals", ["constant", "poisson"])
+@pytest.mark.parametrize("tls", [False, True])
+def test_what_a_silent_server_was_never_sent_is_overdue(tls, arrivals):
+    """But not what was due in the warm-up."""
+    settings = {"rate": 1000.0, "arrivals": arrivals, "duration": 0.2, "timeout": 1.5, "tls_insecure": tls}
+    with serving(silent_after(0), tls=tls_context() if tls else None) as target:
+        result = load(target, **settings)
+    assert result.echoes == 0
+    assert result.errors["timeout"] == 4
+    assert result.overdue == pytest.approx(1000 * result.seconds, rel=0.5)
+
+
+def test_a_server_whose_echo_outlasts_the_run():
+    """A byte at a time: no time-out ends it, and it would take a minute."""
+
+    def session(sock):
+        while data := sock.recv(65536):
+            for k in range(len(data)):
+                sock.sendall(data[k : k + 1])
+
+    with serving(session) as target:
+        result = load(target, connections=1, size=16 << 20, duration=0.1, warmup=0)
+    assert result.stopped == "replies were still coming in long after the end"
+    assert not result.ok or result.echoes == 0

@@ -345,6 +345,28 @@ def test_a_bug_is_located_in_the_package_and_not_in_a_folder_of_its_name(command
     assert "(at serve.py:" in line
 
 
+def test_an_error_of_the_system_that_is_no_shortage_is_a_bug(command: Command) -> None:
+    line = command(run=raising(OSError(9, "Bad file descriptor"))).complaint(1)
+    assert "this is a bug in fastecho: OSError: [Errno 9] Bad file descriptor (at " in line
+
+
+def test_a_bug_of_a_command_without_a_log_has_its_traceback_at_level_debug(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: object, sequence: int) -> None:
+        raise RuntimeError("boom")
+
+    monkeypatch.setattr("fastecho.bench.ping.Pinger.ping", fail)
+    argv = ["ping", "--once", "127.0.0.1:1"]
+    assert "this is a bug in fastecho: RuntimeError: boom (at " in command(*argv).complaint(1)
+    outcome = command(*argv, environ={"FASTECHO_LOG_LEVEL": "debug"})
+    assert outcome.code == 1
+    first, *rest = outcome.err.splitlines()
+    assert first.startswith("fastecho: this is a bug in fastecho: RuntimeError: boom (at ")
+    assert rest[0] == "Traceback (most recent call last):"
+    assert rest[-1] == "RuntimeError: boom"
+
+
 def test_a_bug_in_a_compiled_module_is_located_there(command: Command) -> None:
     from fastecho._buffer import BufferPool
 

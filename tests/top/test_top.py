@@ -14,14 +14,18 @@ import struct
 import subprocess
 import sys
 import termios
+import threading
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
 from clients import connect_blocking
-from command import Outcome, as_process, clean_environment
+from command import WITHOUT_PRIVILEGES, Outcome, as_process, clean_environment, in_process
+from fastecho._top import processes
 from fastecho._top.history import LENGTH, RATES, History
 from fastecho._top.panel import draw
 from fastecho._top.scrape import Sample
@@ -43,6 +47,32 @@ def printed(*arguments: str) -> str:
     outcome = as_process(["top", *QUICK, *arguments])
     assert (outcome.code, outcome.err) == (0, "")
     return outcome.out
+
+
+@contextlib.contextmanager
+def answering(metrics: str) -> Iterator[str]:
+    """The URL of an HTTP server that knows /metrics only."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path != "/metrics":
+                self.send_error(404)
+                return
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(metrics.encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}/metrics"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 class Terminal:
@@ -135,6 +165,35 @@ def test_without_an_argument_the_only_service_is_shown_or_all_are_listed(service
             assert f"{each.pid} ({metrics_url(each)})" in outcome.err
 
 
+def test_without_an_argument_the_only_service_is_shown(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Other tests run services at the same time: a folder with the processes of this one stands for /proc."""
+    for pid in Path(f"/proc/{service.pid}/task/{service.pid}/children").read_text().split():
+        (tmp_path / pid).symlink_to(f"/proc/{pid}")
+    monkeypatch.setattr(processes, "_PROC", tmp_path)
+    outcome = in_process(["top", *QUICK], {}, capsys)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert metrics_url(service).removeprefix("http://").removesuffix("/metrics") in outcome.out
+
+
+@pytest.mark.parametrize("folder", ["", "nowhere"], ids=["no process of ours", "no /proc"])
+def test_without_an_argument_and_without_a_service_the_url_is_asked_for(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(processes, "_PROC", tmp_path / folder)
+    outcome = in_process(["top"], {}, capsys)
+    assert complaint(outcome, 5) == "fastecho: no service: none with --metrics is seen here; give its URL\n"
+
+
+def test_a_service_that_does_not_say_whether_it_is_ready_is_shown_without_it() -> None:
+    with answering("fastecho_connections_active 3\n") as url:
+        out = printed(url)
+    assert re.search(r"connections +3 ", out)
+    for state in ("ready", "starting", "stopping", "no answer"):
+        assert state not in out
+
+
 def test_causes_and_restarts_are_shown_once_there_are_some(service: Service) -> None:
     assert one_echo(service.address) == b"hello\0"
     before = printed(str(service.pid))
@@ -172,6 +231,27 @@ def test_a_service_that_does_not_answer(service: Service) -> None:
     assert complaint(as_process(["top", f"{host}:{port}"]), 5)
     assert "404" in complaint(as_process(["top", f"{metrics_url(service)}/x"]), 5)
     assert "no metrics" in complaint(as_process(["top", metrics_url(service).replace("/metrics", "/healthz")]), 5)
+
+
+def test_metrics_of_another_program() -> None:
+    with answering("go_goroutines 5\n") as url:
+        assert complaint(as_process(["top", url]), 5) == f"fastecho: {url}: no metrics of fastecho\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: a service whose capabilities `top` has not")
+def test_a_service_of_another_user_is_named_by_its_url(service: Service) -> None:
+    """Without its capabilities, root may look at a process of root no more than another user may."""
+    outcome = as_process(["top", str(service.pid)], through=WITHOUT_PRIVILEGES)
+    assert "belongs to another user: give the URL instead" in complaint(outcome, 5)
+
+
+@pytest.mark.parametrize("module", ["rich.console", "prometheus_client.parser"])
+def test_a_missing_extra_is_one_line(
+    module: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    line = complaint(in_process(["top", "127.0.0.1:1"], {}, capsys), 1)
+    assert line == "fastecho: fastecho top needs rich and prometheus_client: pip install 'fastecho[top]'\n"
 
 
 # At a terminal
@@ -252,3 +332,16 @@ def test_the_panel_fits_any_width_with_any_number_of_workers(width: int, workers
         up = max(workers, 1) - (workers > 3)
         assert any(f"workers: {up} of {max(workers, 1)} up" in line for line in lines)
         assert any(re.search(r"echoes/s .*█ *│$", line) for line in lines), "the last rate is the highest"
+
+
+@pytest.mark.parametrize(
+    ("rate", "shown"),
+    [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (999_900, "1000 kB"), (2e6, "2 MB"), (3.21e9, "3.21 GB"),
+     (4e12, "4000 GB")],
+)  # fmt: skip
+def test_bytes_have_a_unit(rate: float, shown: str) -> None:
+    history = History()
+    history.add(sample(1.0))
+    history.add(sample(2.0, sent_bytes_total=rate))
+    [line] = [line for line in text_of(history, 80) if "bytes out/s" in line]
+    assert re.search(rf"bytes out/s +{re.escape(shown)} ", line)

@@ -56,7 +56,7 @@ def _listening(pid: int) -> Iterator[str]:
     folder = _PROC / str(pid)
     inodes = set()
     for descriptor in (folder / "fd").iterdir():
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # closed meanwhile
             inodes.add(os.readlink(descriptor).removeprefix("socket:[").removesuffix("]"))
     for table in ("tcp", "tcp6"):
         with contextlib.suppress(FileNotFoundError):

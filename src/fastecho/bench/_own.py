@@ -41,14 +41,18 @@ def own_server(cpus: tuple[int, ...], workers: int = 1, terminator: bytes = b"")
 
     The server ends when this process ends, however that comes: only this process holds the other end of `--exit-fd`.
     """
-    try:
-        ready, ready_theirs = socket.socketpair()
-        ending, ending_theirs = socket.socketpair()
-        with ready_theirs, ending_theirs, _affinity(cpus):
-            server = _start(workers, terminator, ready_theirs.fileno(), ending_theirs.fileno())
-    except OSError as error:
-        raise LoadError(f"cannot start a server: {error}") from None
-    with ready, ending, server:
+    with contextlib.ExitStack() as ours:
+        try:
+            ready, ready_theirs = socket.socketpair()
+            ours.enter_context(ready)
+            with ready_theirs:
+                ending, ending_theirs = socket.socketpair()
+                ours.enter_context(ending)
+                with ending_theirs, _affinity(cpus):
+                    server = _start(workers, terminator, ready_theirs.fileno(), ending_theirs.fileno())
+            ours.enter_context(server)
+        except OSError as error:
+            raise LoadError(f"cannot start a server: {error}") from None
         try:
             yield _address(server, ready, ending), server.pid
         finally:

@@ -74,8 +74,8 @@ def no_handshake() -> OSError:
     return TimeoutError(errno.ETIMEDOUT, "no answer to the TLS handshake")
 
 
-def reason_of(error: OSError) -> str:
-    """Why a connection failed, with the options that help when it was TLS."""
+def reason_of(error: OSError, *, connected: bool = False) -> str:
+    """Why a connection failed, with the options that help when it was TLS. `connected`: after the handshake."""
     if isinstance(error, TimeoutError):
         return str(error.strerror or "no answer in time")
     if isinstance(error, ssl.SSLCertVerificationError):
@@ -84,7 +84,7 @@ def reason_of(error: OSError) -> str:
         help_ = "--tls-ca FILE names a trusted authority, --tls-insecure trusts any"
         return f"the server's certificate is not trusted: {error.verify_message} ({help_})"
     if isinstance(error, ssl.SSLEOFError):
-        return "closed by the server in the TLS handshake"
+        return os.strerror(errno.ECONNRESET) if connected else "closed by the server in the TLS handshake"
     if isinstance(error, ssl.SSLError):
         words = (error.reason or "").replace("_", " ").lower() or re.sub(r" \(_ssl\.c:\d+\)$", "", str(error))
         if error.reason in _NOT_TLS:
@@ -483,7 +483,7 @@ class TLSEngine:
         self, c: Connection, kind: str, error: OSError | None = None, got: bytes = b"", expected: bytes = b"",
         reason: str = "",
     ) -> None:  # fmt: skip
-        number, reason = (error.errno or 0, reason_of(error)) if error else (0, reason)
+        number, reason = (error.errno or 0, reason_of(error, connected=kind != "connect")) if error else (0, reason)
         if isinstance(error, ssl.SSLError):
             number = 0  # of OpenSSL
         self._first.setdefault(kind, FirstError(c.index, c.received, number, reason, got, expected))

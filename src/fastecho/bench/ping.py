@@ -112,7 +112,9 @@ class Pinger:
         except LoadError as error:
             problem = str(error)
         except OSError as error:
-            problem = reason_of(error) + (self._hint(0) if isinstance(error, ConnectionResetError) else "")
+            problem = reason_of(error, connected=True)
+            if isinstance(error, ConnectionResetError):
+                problem += self._hint(0)
         seconds = time.perf_counter() - start
         if problem is not None:
             self.close()
@@ -197,20 +199,23 @@ class DatagramPinger:
             self._sock = None
 
     def ping(self, sequence: int) -> Reply:
-        if self._sock is None:
-            self.connect()
-        sock = self._sock
-        assert sock is not None
         message = sequence.to_bytes(MIN_PING, "big") + os.urandom(self.size - MIN_PING)
         self._unanswered[sequence] = message
         start = time.perf_counter()
         problem = None
         try:
+            if self._sock is None:
+                self.connect()
+                start = time.perf_counter()
+            sock = self._sock
+            assert sock is not None
             sock.send(message)
             while True:
                 sock.settimeout(max(self.timeout - (time.perf_counter() - start), 1e-3))
                 if self._classify(sock.recv(1 << 16), sequence):
                     break
+        except LoadError as error:
+            problem = str(error)
         except OSError as error:
             problem = reason_of(error)
         self._forget()

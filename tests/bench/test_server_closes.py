@@ -116,11 +116,11 @@ def test_a_close_notify_is_eof():
 @ENGINES
 def test_the_next_connection_waits_for_eof(tls):
     """A server that echoes and does not close: one echo a time-out, on each connection."""
-    result = served(echo, tls, timeout=0.1, warmup=0, connections=3)
+    result = served(echo, tls, timeout=0.4, warmup=0, duration=1.0, connections=3)
     assert result.errors["timeout"] > 0
     assert sum(result.errors.values()) == result.errors["timeout"]
     assert 0 < result.echoes <= result.errors["timeout"]
-    assert "no EOF for 0.1 s after 64 bytes of echo" in result.error_details[0]
+    assert "no EOF for 0.4 s after 64 bytes of echo" in result.error_details[0]
 
 
 @ENGINES
@@ -129,8 +129,8 @@ def test_an_echo_that_does_not_come_is_not_called_a_missing_eof(tls):
         while sock.recv(65536):
             pass
 
-    result = served(session, tls, timeout=0.1)
-    assert "nothing for 0.1 s after 0 bytes of echo" in result.error_details[0]
+    result = served(session, tls, timeout=0.4, duration=1.0)
+    assert "nothing for 0.4 s after 0 bytes of echo" in result.error_details[0]
 
 
 def with_reset(sock, message):

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 PICTURE = (ROOT / "docs" / "terminal.svg").read_text(encoding="utf-8")
 SCRIPT = runpy.run_path(str(ROOT / "scripts" / "terminal-picture"))
 WIDTH = 100
+HISTOGRAM_ROW = "0 s .. 0 s"
 
 
 def lines_of(picture: str) -> list[str]:
@@ -27,10 +28,14 @@ def lines_of(picture: str) -> list[str]:
 
 
 def form_of(lines: list[str]) -> list[str]:
-    """What is there in every run: without figures and their units, the width of columns, and notes on this machine."""
+    """What is there in every run.
+
+    Without figures and their units, the width of columns, the number of rows of the histogram, and notes on this machine.
+    """
     unwrapped = re.sub(rf"^(\d{{4}}-.{{{WIDTH - 5}}})\n", r"\1", "\n".join(lines), flags=re.M)  # lines of the log
     masked = re.sub(r"\b(ns|us|ms|s)\b", "s", re.sub(r"\d[\d.,]*\d|\d", "0", unwrapped))
-    return [re.sub(" +", " ", line).strip() for line in masked.splitlines() if not line.startswith("note:")]
+    lines = [re.sub(" +", " ", line).strip() for line in masked.splitlines() if not line.startswith("note:")]
+    return [line for line, before in zip(lines, ["", *lines]) if line != before or HISTOGRAM_ROW not in line]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the CPU of the server is seen on Linux only")

@@ -54,3 +54,20 @@ def test_a_listed_line_stands_for_its_block(tmp_path):
     assert listed.branches("f.pyx") == {11}
     assert listed.lines("g.pyx") == set()
     assert listed.unknown() == ["f.pyx: gone()"]
+
+
+def test_a_listed_line_can_be_named_with_the_one_above_it(tmp_path):
+    (tmp_path / "f.pyx").write_text("if a:\n    return\nelif b:\n    # why\n    return\nreturn\n")
+    (tmp_path / "listed.toml").write_text('["f.pyx"]\n"elif b: / return" = "why"\n"if c: / return" = "why"\n')
+    listed = Listed(tmp_path / "listed.toml", tmp_path)
+    assert listed.lines("f.pyx") == {5}
+    assert listed.unknown() == ["f.pyx: if c: / return"]
+    assert listed.ambiguous("f.pyx", {5}, {1, 2, 3, 6}) == []
+
+
+def test_an_entry_that_stands_for_a_line_that_is_run_as_well_is_ambiguous(tmp_path):
+    (tmp_path / "f.pyx").write_text("if a:\n    return\nreturn\n")
+    (tmp_path / "listed.toml").write_text('["f.pyx"]\n"return" = "why"\n')
+    listed = Listed(tmp_path / "listed.toml", tmp_path)
+    assert listed.ambiguous("f.pyx", {2}, {1, 3}) == ["f.pyx: return"]
+    assert listed.ambiguous("f.pyx", {2, 3}, {1}) == []

@@ -35,7 +35,8 @@ def form_of(lines: list[str]) -> list[str]:
     unwrapped = re.sub(rf"^(\d{{4}}-.{{{WIDTH - 5}}})\n", r"\1", "\n".join(lines), flags=re.M)  # lines of the log
     masked = re.sub(r"\b(ns|us|ms|s)\b", "s", re.sub(r"\d[\d.,]*\d|\d", "0", unwrapped))
     lines = [re.sub(" +", " ", line).strip() for line in masked.splitlines() if not line.startswith("note:")]
-    return [line for line, before in zip(lines, ["", *lines]) if line != before or HISTOGRAM_ROW not in line]
+    before = ["", *lines[:-1]]
+    return [line for line, last in zip(lines, before, strict=True) if line != last or HISTOGRAM_ROW not in line]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the CPU of the server is seen on Linux only")

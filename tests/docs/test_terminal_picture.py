@@ -30,7 +30,8 @@ def lines_of(picture: str) -> list[str]:
 def form_of(lines: list[str]) -> list[str]:
     """What is there in every run.
 
-    Without figures and their units, the width of columns, the number of rows of the histogram, and notes on this machine.
+    Without figures and their units, the width of columns, the number of rows of the histogram, and the notes on this
+    machine.
     """
     unwrapped = re.sub(rf"^(\d{{4}}-.{{{WIDTH - 5}}})\n", r"\1", "\n".join(lines), flags=re.M)  # lines of the log
     masked = re.sub(r"\b(ns|us|ms|s)\b", "s", re.sub(r"\d[\d.,]*\d|\d", "0", unwrapped))

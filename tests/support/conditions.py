@@ -249,6 +249,8 @@ class Run:
             theirs.close()
             mine.settimeout(2 * DEADLINE)
             if address := mine.recv(4096).decode():
+                if self.condition.shows_errors:
+                    reader.leave("stdout")  # a server prints nothing there
                 reader.leave_when_read()
                 for _ in range(2):
                     with socket.create_connection(to_address(address.split("\n")[0]), DEADLINE) as client:
@@ -286,6 +288,13 @@ class _Reader:
         for descriptor in (*self._open, *self.writers.values()):
             os.close(descriptor)
         self._open.clear()
+
+    def leave(self, name: str) -> None:
+        """Leave `name` unread, if the condition says that its reader leaves at all."""
+        for descriptor, each in list(self._open.items()):
+            if each == name and name in self._condition.unread:
+                os.close(descriptor)
+                del self._open[descriptor]
 
     def leave_when_read(self) -> None:
         """Wait until each reader that is to leave has left."""

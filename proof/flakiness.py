@@ -131,10 +131,10 @@ def whole_number(text: str) -> int:
 
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
-    cpus = len(os.sched_getaffinity(0))
+    jobs = 2 * len(os.sched_getaffinity(0)) + 1
     parser = argparse.ArgumentParser(prog="python -m proof.flakiness", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--runs", type=whole_number, required=True)
-    parser.add_argument("--jobs", type=whole_number, default=2 * cpus + 1, help=f"tests at a time, default {2 * cpus + 1}")
+    parser.add_argument("--jobs", type=whole_number, default=jobs, help=f"tests at a time, default {jobs}")
     parser.add_argument("--busy", type=whole_number, default=1, help="processes that compute without end, default 1")
     parser.add_argument("--seed", type=whole_number, help="of the first run; each further one has the next number")
     parser.add_argument("--no-record", action="store_true", help="write neither a record nor the page")

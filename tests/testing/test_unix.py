@@ -6,6 +6,7 @@ import ast
 import gc
 import os
 import posix
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -15,7 +16,7 @@ import pytest
 
 from clients import connect_blocking, read_exactly, read_to_eof
 from fastecho import ServerConfig
-from fastecho.errors import AddressError, ConfigError
+from fastecho.errors import AddressError, AddressInUseError, ConfigError
 from fastecho.testing import Fault, async_echo_server, echo_server, sweep
 
 NO_RST = [
@@ -201,14 +202,25 @@ def test_a_file_in_the_way_of_a_down_leaves_the_server_up(tmp_path) -> None:
     """While it is down, the path belongs to a socket that is made at the path with a tilde."""
     with echo_server(unix=str(tmp_path / "s")) as server:
         (tmp_path / "s~").touch()
-        with pytest.raises(OSError, match="Address already in use"):
+        with pytest.raises(AddressInUseError) as caught:
             server.down()
+        assert str(caught.value) == f"unix:{tmp_path}/s~: in the way of down(); remove it"
         gc.collect()  # a socket that was not closed warns
         assert echoes(server)
         (tmp_path / "s~").unlink()
         with server.down(), pytest.raises(ConnectionRefusedError):
             connect_blocking(server.address)
         assert echoes(server)
+
+
+def test_a_down_in_a_folder_that_was_removed_names_the_path(tmp_path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    with echo_server(unix=str(folder / "s")) as server:
+        shutil.rmtree(folder)
+        with pytest.raises(AddressError) as caught:
+            server.down()
+        assert str(caught.value) == f"unix:{folder}/s~: down() needs the path: No such file or directory"
 
 
 # What `tempfile` does where no folder that it tries can be written to.

@@ -11,6 +11,7 @@ listener from listening again.
 from __future__ import annotations
 
 import contextlib
+import errno
 import posix
 import random
 import socket
@@ -25,7 +26,7 @@ from .._net.acceptor import Acceptor
 from .._net.listeners import Listeners, bind, drop_syns, set_min_ttl
 from .._net.unix import remove_path
 from ..config import ServerConfig
-from ..errors import AddressInUseError
+from ..errors import AddressError, AddressInUseError
 from ..faults import Fault
 from ._files import read
 
@@ -208,7 +209,9 @@ def _replacement(listener: socket.socket, name: Any) -> socket.socket:
     again.
 
     Raises:
-        OSError: no descriptor is free, or a file is in the way of a UNIX socket.
+        AddressInUseError: a file is at the path that a UNIX socket needs meanwhile.
+        AddressError: a UNIX socket cannot be made at that path.
+        OSError: no descriptor is free.
     """
     if listener.family != socket.AF_UNIX and _LINUX:
         return listener
@@ -216,9 +219,11 @@ def _replacement(listener: socket.socket, name: Any) -> socket.socket:
     if listener.family == socket.AF_UNIX:
         try:
             other.bind(name + "~")
-        except OSError:
+        except OSError as error:
             other.close()
-            raise
+            if error.errno == errno.EADDRINUSE:
+                raise AddressInUseError(f"unix:{name}~: in the way of down(); remove it") from None
+            raise AddressError(f"unix:{name}~: down() needs the path: {error.strerror or error}") from None
         posix.chmod(name + "~", 0o600)
     return other
 

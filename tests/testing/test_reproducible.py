@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -47,20 +48,20 @@ def pytest_collection_modifyitems(items):
 """
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def busy_cores() -> Iterator[None]:
     burners = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(3)]
-    yield
-    for burner in burners:
-        burner.kill()
-        burner.wait()
+    try:
+        yield
+    finally:
+        for burner in burners:
+            burner.kill()
+            burner.wait()
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_the_same_fault_log_100_of_100(
-    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, busy_cores: None
-) -> None:
+def test_the_same_fault_log_100_of_100(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     pytester.makepyfile(test_it=SUITE)
     pytester.makeconftest(SHUFFLE)
@@ -74,7 +75,8 @@ def test_the_same_fault_log_100_of_100(
 
     alone = logs("alone")
     monkeypatch.setenv("ORDER", "5")
-    crowd = logs("crowd", "-p", "xdist", "-n", "4")
+    with busy_cores():
+        crowd = logs("crowd", "-p", "xdist", "-n", "4")
     assert sum(alone[number] == crowd[number] for number in range(TESTS)) == TESTS
     assert len({tuple(log) for log in alone.values()}) == TESTS, "each test draws its own"
     other = logs("other", "--fastecho-seed", "1")

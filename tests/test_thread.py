@@ -279,3 +279,18 @@ def test_a_forked_child_does_not_keep_the_port_of_udp():
         assert not can_be_bound(server.address)
         server.close()
         wait_until(lambda: can_be_bound(server.address), "the child to close its copy")
+
+
+@forks
+@multi_threaded
+def test_the_end_of_the_block_in_a_forked_child_leaves_the_server_to_the_parent(tmp_path):
+    with fastecho.serve(unix=str(tmp_path / "s")) as server:
+        child = os.fork()
+        if child == 0:
+            try:
+                server.close(drain=True)
+                os._exit(0)
+            finally:
+                os._exit(1)
+        assert os.waitpid(child, 0)[1] == 0
+        assert ask(server.address, b"hello") == b"hello"

@@ -23,15 +23,15 @@ _MARGIN = 5.0
 """Seconds beyond the server's own bounds for its thread to end."""
 
 
-def _close_copies() -> None:
+def _leave_to_parent() -> None:
     """In a forked child, which has the listeners but neither the thread nor its loop."""
     for server in _running:
-        server._server.close_copies()
+        server._leave_to_parent()
     _running.clear()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_close_copies)
+    os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 class ThreadServer:
@@ -77,7 +77,7 @@ class ThreadServer:
 
     def close(self, drain: bool = False) -> None:
         """Stop, and wait for the end. Open sessions are reset, or with `drain` given time to end, for at most
-        `drain_timeout`. May be called again."""
+        `drain_timeout`. May be called again. In a forked child it does nothing: the server is the parent's."""
         with self._closing:
             if self._open:
                 self._open = False
@@ -101,6 +101,11 @@ class ThreadServer:
             self._loop.run_forever()
         finally:
             self._loop.close()
+
+    def _leave_to_parent(self) -> None:
+        self._closing = threading.Lock()  # another thread may have held it
+        self._open = False
+        self._server.close_copies()
 
     def _call(self, work: Coroutine[Any, Any, None]) -> None:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(self._server.config.drain_timeout + _MARGIN)

@@ -71,10 +71,11 @@ def cluster(file: Path, *arguments: str) -> Iterator[list[subprocess.Popen[str]]
             process.communicate()
 
 
-def users(folder: Path, body: str) -> Path:
+def users(folder: Path, body: str, imports: str = "") -> Path:
     file = folder / "locustfile.py"
     lines = "".join(f"    {line}\n" for line in body.splitlines())
-    file.write_text(f"from fastecho.bench.locust import EchoUser\n\n\nclass Echo(EchoUser):\n{lines}", encoding="utf-8")
+    imports = f"{imports}\nfrom fastecho.bench.locust import EchoUser"
+    file.write_text(f"{imports}\n\n\nclass Echo(EchoUser):\n{lines}", encoding="utf-8")
     return file
 
 
@@ -84,7 +85,7 @@ def failures(out: str) -> dict[str, int]:
     return {error: int(count) for count, error in re.findall(r"^(\d+) +\w+ [^:]*: (.*?) *$", report, re.M)}
 
 
-def measure(folder: Path, target: str, body: str, *more: str, seconds: int = 2) -> tuple[int, str]:
+def measure(folder: Path, target: str, body: str, *more: str, seconds: int = 4) -> tuple[int, str]:
     """Run a master and two workers to their end: the master's exit code and output. The workers must end with 0."""
     file = users(folder, body)
     arguments = ["--headless", "--expect-workers", "2", "-u", "4", "-r", "4", "-t", f"{seconds}s", *more]
@@ -96,6 +97,13 @@ def measure(folder: Path, target: str, body: str, *more: str, seconds: int = 2) 
             assert "Traceback" not in said
     return master.returncode, out
 
+
+# For the body of a user: the run ends with the first window in which there was an echo, however long that takes.
+ENDS_WITH_AN_ECHO = """
+def on_result(self, result):
+    if result.echoes:
+        gevent.spawn(self.environment.runner.quit)
+"""
 
 LOADS = {
     "a closed loop": "size = 100",
@@ -154,7 +162,7 @@ def test_wrong_echoes_are_failures_of_their_kind(tmp_path):
 @pytest.mark.slow
 def test_a_target_that_refuses_connections_is_a_failure(tmp_path):
     target = f"tcp://127.0.0.1:{free_port()}"
-    code, out = measure(tmp_path, target, "window = 0.5", seconds=1)
+    code, out = measure(tmp_path, target, "window = 0.5")
     assert code == 1
     ((error, count),) = failures(out).items()
     assert re.fullmatch(r"cannot connect to .*: Connection refused", error)
@@ -164,7 +172,7 @@ def test_a_target_that_refuses_connections_is_a_failure(tmp_path):
 @pytest.mark.slow
 def test_a_name_that_cannot_be_resolved_is_a_failure(tmp_path):
     """In each window, as it may be resolved in the next one."""
-    code, out = measure(tmp_path, "tcp://[fe80::1%nowhere]:7", "window = 0.1", seconds=1)
+    code, out = measure(tmp_path, "tcp://[fe80::1%nowhere]:7", "window = 0.1")
     assert code == 1
     ((error, count),) = failures(out).items()
     assert error.startswith("cannot resolve fe80::1%nowhere: ")
@@ -183,8 +191,9 @@ def test_a_name_that_cannot_be_resolved_is_a_failure(tmp_path):
 )
 def test_the_row_is_named_by_what_is_sent_or_by_the_user(tmp_path, body, row):
     with child() as (_, target):
-        file = users(tmp_path, f"from fastecho.bench import SizeRange\n{body}\nwindow = 0.3")
-        with locust("--headless", "-u", "1", "-t", "1s", "--host", target, file=file) as process:
+        imports = "import gevent\nfrom fastecho.bench import SizeRange"
+        file = users(tmp_path, f"{body}\nwindow = 0.3{ENDS_WITH_AN_ECHO}", imports)
+        with locust("--headless", "-u", "1", "-t", "60s", "--host", target, file=file) as process:
             out, _ = process.communicate(timeout=LIMIT)
     assert process.returncode == 0, out
     assert re.search(rf"^TCP +{re.escape(row)} +[1-9]", out, re.M)
@@ -201,7 +210,7 @@ def test_the_row_is_named_by_what_is_sent_or_by_the_user(tmp_path, body, row):
     ],
 )
 def test_a_load_that_cannot_be_is_one_line_and_one_failure(tmp_path, target, body, message):
-    with locust("--headless", "-t", "1s", "--host", target, file=users(tmp_path, body)) as process:
+    with locust("--headless", "-t", "3s", "--host", target, file=users(tmp_path, body)) as process:
         out, _ = process.communicate(timeout=LIMIT)
     assert process.returncode == 1
     assert "Traceback" not in out

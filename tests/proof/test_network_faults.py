@@ -17,6 +17,7 @@ import struct
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -117,13 +118,18 @@ def test_every_byte_comes_back_over_a_bad_network(
 ) -> None:
     require_tun()
     connections, size = amount(suite=(4, 20_000), proof=(20, 100_000), release=(100, 1_000_000))
-    with Link(*hosts, seed=2026, **faults) as link, connected(hosts[1], service, connections) as sockets:
-        record_property("bytes", exchange(sockets, size, limit=600 * UNIT))
+    expected = [DONE[fault] for fault in faults.keys() & DONE.keys()]
+    counts, exchanged = Counter[str](), 0
+    while not exchanged or not all(counts[each] for each in expected):  # few packets may all be spared
+        with Link(*hosts, seed=2026 + exchanged, **faults) as link:
+            with connected(hosts[1], service, connections) as sockets:
+                exchanged += exchange(sockets, size, limit=600 * UNIT)
+        counts.update(link.counts)
+    record_property("bytes", exchanged)
     record_property("connections", connections)
-    record_property("packets", link.counts["packets"])
-    for fault in faults.keys() & DONE.keys():
-        assert link.counts[DONE[fault]] > 0, link.counts
-        record_property(DONE[fault], link.counts[DONE[fault]])
+    record_property("packets", counts["packets"])
+    for each in expected:
+        record_property(each, counts[each])
 
 
 @pytest.mark.timeout(300 * UNIT)
@@ -142,13 +148,16 @@ def test_every_byte_comes_back_where_nftables_drops_packets(
     except subprocess.CalledProcessError as error:
         pytest.skip(f"this machine allows no rule of nftables: {error.stderr.strip().splitlines()[0]}")
     connections, size = amount(suite=(6, 100_000), proof=(30, 1_000_000), release=(100, 10_000_000))
+    dropped = exchanged = 0
     try:
         with connected(client, service, connections) as sockets:
-            record_property("bytes", exchange(sockets, size, limit=200 * UNIT))
-        dropped = int(client.run("nft", "list", "table", "inet", "loss").partition("packets ")[2].split()[0])
+            while not dropped:  # all of a few large segments may get through
+                exchanged += exchange(sockets, size, limit=200 * UNIT)
+                rules = client.run("nft", "list", "table", "inet", "loss")
+                dropped = int(rules.partition("packets ")[2].split()[0])
     finally:
         client.run("nft", "delete", "table", "inet", "loss")
-    assert dropped > 0
+    record_property("bytes", exchanged)
     record_property("connections", connections)
     record_property("lost", dropped)
 

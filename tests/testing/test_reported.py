@@ -15,6 +15,7 @@ import pytest
 from clients import Client, connect_blocking, read_exactly
 from fastecho.errors import ConfigError
 from fastecho.testing import Fault, async_echo_server, echo_server
+from patience import DEADLINE
 
 FAULTS = pytest.mark.parametrize("faults", [(), [Fault.latency(0.0)]], ids=["plain", "faulty"])
 
@@ -282,6 +283,7 @@ def test_every_coroutine_of_the_server_is_among_those_that_are_tried() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(8 * DEADLINE)
 @pytest.mark.parametrize("owner", ["server", "session", "capture"])
 def test_what_is_never_awaited_fails_the_block(run, owner) -> None:
     async def body():
@@ -304,7 +306,7 @@ def test_what_is_never_awaited_fails_the_block(run, owner) -> None:
             assert str(caught.value).startswith("test_reported.py:")
             assert str(caught.value).endswith(f": {forgotten}() was never awaited, so that it did nothing")
 
-    run(body())
+    run(body(), limit=7 * DEADLINE)
 
 
 def test_what_is_never_awaited_fails_a_stop_by_hand(run) -> None:

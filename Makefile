@@ -5,6 +5,8 @@ OF     ?= fastecho
 BIN     = $(VENV)/bin
 HOURS  ?= 1
 RUNS   ?= 30
+# Thousands of tests start Python: without bytecode each of them would compile what it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: serve test test-all test-pytests lint graph types coverage docs bench peers versus proof soak flakiness wheel clean
 

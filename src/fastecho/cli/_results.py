@@ -51,10 +51,7 @@ def write_outputs(
                 save(report, path)
             except FastechoError as error:
                 problems.append(str(error))
-    try:
-        _show(report, objectives, more, to_stderr=json_path == STANDARD_OUTPUT)
-    except FastechoError as error:
-        problems.append(str(error))
+    _show(report, objectives, more, to_stderr=json_path == STANDARD_OUTPUT)
     if problems:
         raise OutputError("; ".join(problems))
 

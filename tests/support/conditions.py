@@ -23,7 +23,7 @@ from command import ASCII_LOCALE, WITHOUT_PRIVILEGES, clean_environment
 from patience import DEADLINE
 from processes import echoes, to_address
 
-QUICK = ("--connections", "2", "--duration", "200ms", "--warmup", "0")
+QUICK = ("--connections", "2", "--duration", "500ms", "--warmup", "0")
 FILES = ("--json", "{json}", "--report", "{page}")
 
 

@@ -17,7 +17,7 @@ import fastecho
 from command import ASCII_LOCALE, clean_environment
 from patience import DEADLINE, wait_until
 
-QUICK = ("-c", "2", "-d", "250ms", "--warmup", "0")
+QUICK = ("-c", "2", "-d", "500ms", "--warmup", "0")
 
 extensions_load_in_ascii = pytest.mark.skipif(
     sys.version_info >= (3, 13) and not fastecho.__file__.isascii(),

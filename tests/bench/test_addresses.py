@@ -54,7 +54,7 @@ def test_the_address_that_accepts_is_used_and_shown(fastecho, resolving, server,
 @pytest.mark.parametrize("settings", [{}, {"churn": True}, {"rate": 500.0}, {"threads": 2}], ids=str)
 def test_every_load_uses_it(resolving, server, settings):
     resolving("127.0.0.9", "127.0.0.1")
-    result = run_load(LoadSpec(target=f"name.test:{server}", duration=0.2, warmup=0, connections=4, **settings))
+    result = run_load(LoadSpec(target=f"name.test:{server}", duration=0.5, warmup=0, connections=4, **settings))
     assert result.ok, result.error_details
     assert result.address == "127.0.0.1"
 
@@ -63,7 +63,7 @@ def test_tls_uses_it(resolving, tmp_path):
     ca = tmp_path / "ca.pem"
     with serving(echo, tls=tls_context("name.test", ca)) as target:
         resolving("127.0.0.9", "127.0.0.1")
-        spec = LoadSpec(target=f"tls://name.test:{target.rpartition(':')[2]}", duration=0.2, warmup=0, tls_ca=str(ca))
+        spec = LoadSpec(target=f"tls://name.test:{target.rpartition(':')[2]}", duration=0.5, warmup=0, tls_ca=str(ca))
         assert run_load(spec).ok
 
 
@@ -97,7 +97,7 @@ def test_a_single_address_is_not_tried_first():
         echo(sock)
 
     with serving(session) as target:
-        run_load(LoadSpec(target=target, connections=3, duration=0.1, warmup=0))
+        run_load(LoadSpec(target=target, connections=3, duration=0.5, warmup=0))
     assert len(taken) == 3
 
 
@@ -119,7 +119,7 @@ def test_addresses_come_once_each_in_the_order_of_the_resolver(resolving):
 
 def test_source_chooses_the_addresses_of_its_family(resolving, server):
     resolving("::1", "127.0.0.1")
-    spec = LoadSpec(target=f"name.test:{server}", duration=0.1, warmup=0, connections=2, sources=("127.0.0.3",))
+    spec = LoadSpec(target=f"name.test:{server}", duration=0.5, warmup=0, connections=2, sources=("127.0.0.3",))
     result = run_load(spec)
     assert result.ok
     assert result.address == "127.0.0.1"
@@ -134,7 +134,7 @@ def test_source_is_where_the_connections_come_from(tls):
         echo(sock)
 
     with serving(session, tls=tls_context() if tls else None) as target:
-        spec = LoadSpec(target=target, duration=0.1, warmup=0, connections=4, tls_insecure=tls,
+        spec = LoadSpec(target=target, duration=0.5, warmup=0, connections=4, tls_insecure=tls,
                         sources=("127.0.0.3", "127.0.0.4"))  # fmt: skip
         assert run_load(spec).ok
     assert peers == {"127.0.0.3", "127.0.0.4"}
@@ -167,6 +167,6 @@ def test_an_address_that_is_not_of_this_machine_is_a_failure_of_the_client(faste
 
 def test_the_server_is_found_by_any_address_of_its_name(resolving, server):
     resolving("192.0.2.1", "127.0.0.1")
-    spec = LoadSpec(target=f"name.test:{server}", duration=0.1, warmup=0, timeout=0.3)
+    spec = LoadSpec(target=f"name.test:{server}", duration=0.5, warmup=0, timeout=0.3)
     _, found = measure(spec)
     assert found is not None

@@ -20,7 +20,7 @@ from fastecho.bench import Target
 from fastecho.bench.ping import Pinger
 from patience import DEADLINE, wait_until
 
-QUICK = ["--duration", "300ms", "--warmup", "50ms", "--connections", "4"]
+QUICK = ["--duration", "500ms", "--warmup", "50ms", "--connections", "4"]
 
 
 def complaint(outcome):

@@ -10,7 +10,7 @@ from bench_servers import closing, corrupting, echo, resetting, serving, silent_
 from fastecho import errors
 
 DOCS = Path(__file__).parents[2] / "docs" / "bench.md"
-QUICK = ["--duration", "300ms", "--warmup", "0", "--connections", "2", "--timeout", "300ms", "-q"]
+QUICK = ["--duration", "500ms", "--warmup", "0", "--connections", "2", "--timeout", "300ms", "-q"]
 CODES = {
     "EX_OK": 0, "EX_FAILURE": 1, "EX_USAGE": 2, "EX_WRONG_ECHO": 3, "EX_OBJECTIVE_MISSED": 4, "EX_CANNOT_CONNECT": 5,
 }  # fmt: skip

@@ -90,7 +90,7 @@ def test_connections_are_still_open_when_drained(tmp_path):
 
     seen = {}
     with serving(session) as target:
-        spec = LoadSpec(target=target, connections=9, duration=0.1, warmup=0)
+        spec = LoadSpec(target=target, connections=9, duration=0.5, warmup=0)
         run_load(spec, lambda event: seen.setdefault(event, len(live)))
     assert seen["drained"] == 9
 
@@ -349,7 +349,7 @@ def test_the_load_runs_over_ipv6(tmp_path):
 def test_the_process_behind_a_path_that_was_renamed(tmp_path):
     with serving(echo, unix=tmp_path / "first.sock"):
         (tmp_path / "first.sock").rename(tmp_path / "second.sock")
-        _, server = measure(LoadSpec(target=f"unix:{tmp_path}/second.sock", duration=0.1, warmup=0))
+        _, server = measure(LoadSpec(target=f"unix:{tmp_path}/second.sock", duration=0.5, warmup=0))
     assert server is not None
     assert server.pids == (os.getpid(),)
 

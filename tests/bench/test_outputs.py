@@ -13,7 +13,7 @@ import pytest
 from command import WITHOUT_PRIVILEGES, as_process
 from patience import DEADLINE
 
-QUICK = ["--duration", "200ms", "--warmup", "0", "--connections", "2", "-q"]
+QUICK = ["--duration", "500ms", "--warmup", "0", "--connections", "2", "-q"]
 full = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
 
 

@@ -16,7 +16,7 @@ _NAMED_OUTSIDE_UTF8 = "open('/proc/self/comm', 'wb').write(b'\\xff\\xfe'); print
 
 
 def measured(target):
-    return measure(LoadSpec(target=target, duration=0.1, warmup=0, connections=2))
+    return measure(LoadSpec(target=target, duration=0.5, warmup=0, connections=2))
 
 
 def test_a_process_whose_name_is_not_utf8_is_passed_over(tmp_path):
@@ -57,6 +57,6 @@ def test_a_process_that_has_ended_is_no_server():
     with subprocess.Popen([sys.executable, "-c", ""]) as ended:
         ended.wait()
     with serving(echo) as target:
-        result, server = measure(LoadSpec(target=target, duration=0.1, warmup=0, connections=2), pids=(ended.pid,))
+        result, server = measure(LoadSpec(target=target, duration=0.5, warmup=0, connections=2), pids=(ended.pid,))
     assert result.ok
     assert server is None

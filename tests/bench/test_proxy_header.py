@@ -106,7 +106,7 @@ def test_ping_sends_it(version, tls):
 def test_a_server_that_echoes_the_header_is_found():
     with serving(echo) as target:
         try:
-            spec = LoadSpec(target=target, duration=0.2, connections=2, proxy_protocol=1)
+            spec = LoadSpec(target=target, duration=0.5, connections=2, proxy_protocol=1)
             said = "; ".join(run_load(spec).error_details)
         except LoadError as error:  # before the first message is sent
             said = str(error)

@@ -191,7 +191,7 @@ def test_the_client_closes_with_rst_only_after_the_server(tls, server_closes):
 
 def test_the_option_on_the_command_line(fastecho):
     """Without a target, bench starts a server with the terminator of the load."""
-    code, out, err = fastecho("--churn", "--server-closes", "-c", "4", "-d", "200ms", "--warmup", "0", "-q",
+    code, out, err = fastecho("--churn", "--server-closes", "-c", "4", "-d", "500ms", "--warmup", "0", "-q",
                               "--terminator", r"\r\n", "--json", "-")  # fmt: skip
     assert code == 0, err
     assert "a connection a message, closed by the server" in err

@@ -69,7 +69,7 @@ def test_the_address_of_a_server_is_what_connect_takes(name: str) -> None:
     asyncio.run(inside())
 
 
-@pytest.mark.parametrize("arguments", [["ping", "--once"], ["bench", "--duration", "200ms", "--warmup", "0", "-q"]])
+@pytest.mark.parametrize("arguments", [["ping", "--once"], ["bench", "--duration", "500ms", "--warmup", "0", "-q"]])
 def test_the_client_commands_reach_it(arguments: list[str], name: str) -> None:
     with Service("--terminator", "none", unix=name) as service:
         done = subprocess.run(

@@ -108,14 +108,19 @@ def run_suite(clone: Path, seed: int, jobs: int, busy: int, extra: Sequence[str]
 def _pytest(clone: Path, seed: int, command: Sequence[str]) -> SuiteRun:
     report = clone / "build" / "report.xml"
     report.unlink(missing_ok=True)
-    done = subprocess.run(
-        [*command, f"--junitxml={report}", "-o", "junit_family=xunit1"],
-        cwd=clone, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
-    if done.returncode not in (0, 1) or not report.exists():
-        last = done.stdout.strip().splitlines()[-1:] or ["no output"]
-        raise SuiteError(f"pytest ended with exit code {done.returncode}: {last[0]}")
-    return SuiteRun(seed, *read_report(report), done.stdout)
+    with subprocess.Popen(
+        [*command, f"--junitxml={report}", "-o", "junit_family=xunit1"], cwd=clone, stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+    ) as process:  # fmt: skip
+        try:
+            output, _ = process.communicate()
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)  # with the servers of its tests
+            raise
+    if process.returncode not in (0, 1) or not report.exists():
+        last = output.strip().splitlines()[-1:] or ["no output"]
+        raise SuiteError(f"pytest ended with exit code {process.returncode}: {last[0]}")
+    return SuiteRun(seed, *read_report(report), output)
 
 
 def evidence(runs: Sequence[SuiteRun], seconds: float) -> Evidence:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -85,6 +86,27 @@ def test_what_competes_ends_with_its_parent_even_if_that_is_killed() -> None:
     pids = [int(pid) for pid in done.stdout.split()]
     assert len(pids) == 2
     wait_until(lambda: not any(map(is_alive, pids)), "their end")
+
+
+STUCK = """
+import subprocess
+
+def test_that_waits_for_its_server():
+    server = subprocess.Popen(["sleep", "1000"])
+    with open("pid", "w") as file:
+        print(server.pid, file=file)
+    server.wait()
+"""
+
+
+def test_an_interrupted_run_ends_what_its_tests_have_started(clone: Path) -> None:
+    (clone / "tests" / "test_small.py").write_text(STUCK)
+    code = f"import pathlib; from proof.flakiness import run_suite; run_suite(pathlib.Path({str(clone)!r}), 1, 0, 0)"
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.DEVNULL) as process:
+        path = clone / "pid"
+        wait_until(lambda: path.exists() and path.read_text().endswith("\n"), "the server", 3 * DEADLINE)
+        process.send_signal(signal.SIGINT)
+    wait_until(lambda: not is_alive(int(path.read_text())), "its end")
 
 
 def test_a_suite_that_does_not_come_to_its_end_is_no_run(clone: Path) -> None:

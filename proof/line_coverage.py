@@ -22,7 +22,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -98,7 +98,7 @@ class File:
     name: str
     statements: int
     executed: set[int]
-    missing: list[int]
+    missing: set[int]
     branches: int
     missing_branches: list[int] = field(default_factory=list)
     """The lines of conditions that always took the same way."""
@@ -155,11 +155,11 @@ def read_files() -> Iterator[File]:
         source = ROOT / path
         name = source.relative_to(PACKAGE).as_posix()
         statements, branches = (found["summary"][each] for each in ("num_statements", "num_branches"))
-        file = File(name, statements, set(found["executed_lines"]), found["missing_lines"], branches)
+        file = File(name, statements, set(found["executed_lines"]), set(found["missing_lines"]), branches)
         if source.suffix == ".py":
             file.missing_branches = sorted({line for line, _ in found["missing_branches"]})
         else:
-            conditions = list(cython_conditions(source, file.executed | set(found["missing_lines"])))
+            conditions = list(cython_conditions(source, file.executed | file.missing))
             file.branches = 2 * len(conditions)
             arcs = set(data.arcs(str(source)) or ())
             file.missing_branches = [
@@ -249,12 +249,12 @@ class Listed:
 
     def ambiguous(self, name: str, missing: set[int], executed: set[int]) -> list[str]:
         """Entries of which one line was not run, so that the entry is needed, and another one was."""
-        found = []
-        for reason in self._reasons.get(name, {}):
-            lines = {number for number, keys in self._keys(name) if reason in keys}
-            if lines & missing and lines & executed:
-                found.append(f"{name}: {reason}")
-        return found
+        lines: dict[str, set[int]] = defaultdict(set)
+        for number, keys in self._keys(name):
+            for key in keys:
+                lines[key].add(number)
+        listed = self._reasons.get(name, {})
+        return [f"{name}: {key}" for key in listed if lines[key] & missing and lines[key] & executed]
 
     def _matching(self, name: str, prefix: str) -> Iterator[int]:
         reasons = self._reasons.get(name, {})
@@ -295,9 +295,9 @@ def report() -> tuple[list[str], dict[str, dict[str, int]]]:
         counts = f"{file.statements:6} {len(file.missing):8} {percent_run(file.statements, len(file.missing)):6.1f}"
         print(f"{file.name:44} {counts} {branches}{' each' if held else ''}")
         source = (PACKAGE / file.name).read_text(encoding="utf-8").splitlines()
-        for entry in listed.ambiguous(file.name, set(file.missing), file.executed):
+        for entry in listed.ambiguous(file.name, file.missing, file.executed):
             wrong.append(f"proof/uncovered.toml stands for lines that are run besides one that is not: {entry}")
-        for line in sorted(set(file.missing) - listed.lines(file.name)):
+        for line in sorted(file.missing - listed.lines(file.name)):
             wrong.append(f"{file.name}:{line}: not run and not listed: {source[line - 1].strip()}")
         if held:
             for line in sorted(set(file.missing_branches) - listed.branches(file.name) - listed.lines(file.name)):

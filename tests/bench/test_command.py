@@ -3,10 +3,8 @@
 import contextlib
 import json
 import os
-import pty
 import re
 import resource
-import select
 import subprocess
 import sys
 import threading
@@ -18,7 +16,8 @@ from bench_servers import corrupting, resetting, serving, silent_after, tls_cont
 from command import clean_environment
 from fastecho.bench import Target
 from fastecho.bench.ping import Pinger
-from patience import DEADLINE, wait_until
+from patience import DEADLINE
+from screen import Screen
 
 QUICK = ["--duration", "500ms", "--warmup", "50ms", "--connections", "4"]
 
@@ -43,25 +42,11 @@ def test_the_table_shows_rate_latency_and_cpu(fastecho, target):
 
 def at_a_terminal(*arguments):
     """The exit code of a bench whose standard error is a terminal, and what it shows there."""
-    ours, theirs = pty.openpty()
-    shown = bytearray()
-    try:
-        with subprocess.Popen(
-            [sys.executable, "-m", "fastecho", "bench", *arguments], stdout=subprocess.DEVNULL, stderr=theirs,
-            env=clean_environment({"TERM": "xterm-256color"}),
-        ) as process:  # fmt: skip
-
-            def ended():
-                over = process.poll() is not None
-                while select.select([ours], [], [], 0)[0]:
-                    shown.extend(os.read(ours, 65536))
-                return over
-
-            wait_until(ended, "its end", 3 * DEADLINE)
-            return process.returncode, shown.decode()
-    finally:
-        os.close(ours)
-        os.close(theirs)
+    with Screen() as screen, subprocess.Popen(
+        [sys.executable, "-m", "fastecho", "bench", *arguments], stdout=subprocess.DEVNULL, stderr=screen.theirs,
+        env=clean_environment({"TERM": "xterm-256color"}),
+    ) as process:  # fmt: skip
+        return screen.wait_for_end(process), screen.shown
 
 
 def test_a_terminal_shows_the_course_of_the_run_and_its_cursor_again(target):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench_servers import closing, corrupting, echo, resetting, serving, silent_after
+from bench_servers import closing, corrupting, echo, resetting, serving, silent_after, trickling
 from fastecho import errors
 
 DOCS = Path(__file__).parents[2] / "docs" / "bench.md"
@@ -134,12 +134,7 @@ def test_a_health_check_is_one_echo_and_ends_with_0_or_1(fastecho, session, code
 
 
 def test_ping_gives_up_a_reply_that_still_trickles_in_at_the_time_out(fastecho):
-    def session(sock):
-        while data := sock.recv(65536):
-            for k in range(len(data)):
-                sock.sendall(data[k : k + 1])
-
-    with serving(session) as target:
+    with serving(trickling) as target:
         code, out, _ = fastecho("ping", target, "-c", "1", "-W", "50ms", "-s", "16MiB")
     assert code == 3
     assert "seq=1: no answer in time" in out

@@ -4,8 +4,6 @@ import contextlib
 import gc
 import json
 import os
-import pty
-import select
 import signal
 import socket
 import ssl
@@ -18,6 +16,7 @@ import pytest
 from bench_servers import echo, serving, silent_after, slow_connection
 from fastecho.cli.main import main
 from patience import DEADLINE, wait_until
+from screen import Screen
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 SIGNALS = pytest.mark.parametrize("signum", CODES, ids=lambda signum: signum.name)
@@ -185,31 +184,19 @@ def test_a_second_signal_ends_it_at_once(signum):
 
 
 def test_a_second_signal_at_a_terminal_shows_the_cursor_again():
-    ours, theirs = pty.openpty()
-    shown = ""
-
-    def has(text):
-        nonlocal shown
-        while select.select([ours], [], [], 0)[0]:
-            shown += os.read(ours, 65536).decode(errors="replace")
-        return text in shown
-
-    try:
-        with serving(silent_after(0)) as target, running(
-            "bench", target, "-c", "1", "--warmup", "0", "-d", "600", "--timeout", "600", stderr=theirs,
-            env={**os.environ, "TERM": "xterm-256color"},
-        ) as process:  # fmt: skip
-            wait_until(lambda: has("\x1b[?25l") and threads(process.pid) > 1, "the panel and the engine's thread")
-            os.kill(process.pid, signal.SIGSTOP)
-            process.send_signal(signal.SIGINT)
-            process.send_signal(signal.SIGTERM)
-            os.kill(process.pid, signal.SIGCONT)
-            process.wait(DEADLINE)
-            wait_until(lambda: has("\x1b[?25h"), "the cursor")
-        assert process.returncode in (130, 143)
-    finally:
-        os.close(ours)
-        os.close(theirs)
+    with Screen() as screen, serving(silent_after(0)) as target, running(
+        "bench", target, "-c", "1", "--warmup", "0", "-d", "600", "--timeout", "600", stderr=screen.theirs,
+        env={**os.environ, "TERM": "xterm-256color"},
+    ) as process:  # fmt: skip
+        screen.wait_for(
+            lambda shown: "\x1b[?25l" in shown and threads(process.pid) > 1, "the panel and the engine's thread"
+        )
+        os.kill(process.pid, signal.SIGSTOP)
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)
+        os.kill(process.pid, signal.SIGCONT)
+        assert screen.wait_for_end(process) in (130, 143)
+        assert "\x1b[?25h" in screen.shown
 
 
 def threads(pid):

@@ -5,6 +5,7 @@ A command ends as it does when nothing is unusual, writes the files that it was 
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
@@ -27,9 +28,10 @@ pytestmark = pytest.mark.slow
 EVERY_COMMAND = {*COMMANDS, *(f"bench {name}" for name in SUBCOMMANDS)}
 HELP = {f"{name} --help": Entry(name, (*name.split(), "--help"), "Usage") for name in sorted(EVERY_COMMAND)}
 ALL = {**ENTRIES, **HELP}
-# `fastecho --help` takes the way of every help text to the output: two others for each condition, in turn.
 TOGETHER = [(name, condition) for condition in CONDITIONS for name in ENTRIES]
-TOGETHER += [(list(HELP)[(2 * k + i) % len(HELP)], condition) for k, condition in enumerate(CONDITIONS) for i in (0, 1)]
+# `fastecho --help` takes the way of every help text to the output: two others for each condition, in turn.
+TURNS = itertools.cycle(HELP)
+TOGETHER += [(next(TURNS), condition) for condition in CONDITIONS for _ in range(2)]
 
 
 @pytest.fixture(scope="module")

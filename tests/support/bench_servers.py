@@ -26,6 +26,13 @@ def echo(sock: socket.socket) -> None:
         sock.sendall(data)
 
 
+def trickling(sock: socket.socket) -> None:
+    """Echoes a byte at a time."""
+    while data := sock.recv(65536):
+        for k in range(len(data)):
+            sock.sendall(data[k : k + 1])
+
+
 def silent_after(count: int) -> Session:
     """Echoes about `count` bytes, over all connections, then reads on and says nothing more on any."""
     left = [count]

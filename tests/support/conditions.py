@@ -293,8 +293,7 @@ class _Reader:
         """Leave `name` unread, if the condition says that its reader leaves at all."""
         for descriptor, each in list(self._open.items()):
             if each == name and name in self._condition.unread:
-                os.close(descriptor)
-                del self._open[descriptor]
+                self._close(descriptor)
 
     def leave_when_read(self) -> None:
         """Wait until each reader that is to leave has left."""
@@ -320,9 +319,12 @@ class _Reader:
             data = os.read(descriptor, 65536)
             self._got[name] += data
             if not data or self._has_enough(name):
-                os.close(descriptor)
-                del self._open[descriptor]
+                self._close(descriptor)
         return bool(ready)
+
+    def _close(self, descriptor: int) -> None:
+        os.close(descriptor)
+        del self._open[descriptor]
 
     def _has_enough(self, name: str) -> bool:
         lines = self._condition.lines_read

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import subprocess
-import sys
-from collections.abc import Iterator
 
 import pytest
+from proof.flakiness import competing
 
 TESTS = 100
 SUITE = f"""
@@ -48,17 +45,6 @@ def pytest_collection_modifyitems(items):
 """
 
 
-@contextlib.contextmanager
-def busy_cores() -> Iterator[None]:
-    burners = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(3)]
-    try:
-        yield
-    finally:
-        for burner in burners:
-            burner.kill()
-            burner.wait()
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_the_same_fault_log_100_of_100(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,7 +61,7 @@ def test_the_same_fault_log_100_of_100(pytester: pytest.Pytester, monkeypatch: p
 
     alone = logs("alone")
     monkeypatch.setenv("ORDER", "5")
-    with busy_cores():
+    with competing(3):
         crowd = logs("crowd", "-p", "xdist", "-n", "4")
     assert sum(alone[number] == crowd[number] for number in range(TESTS)) == TESTS
     assert len({tuple(log) for log in alone.values()}) == TESTS, "each test draws its own"

@@ -6,9 +6,7 @@ import contextlib
 import fcntl
 import io
 import os
-import pty
 import re
-import select
 import signal
 import struct
 import subprocess
@@ -18,7 +16,6 @@ import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 from rich.console import Console
@@ -29,9 +26,9 @@ from fastecho._top import processes
 from fastecho._top.history import LENGTH, RATES, History
 from fastecho._top.panel import draw
 from fastecho._top.scrape import Sample
-from patience import DEADLINE, wait_until
 from processes import Service, echoes, one_echo
 from scrapes import metrics_url
+from screen import Screen
 
 QUICK = ("-i", "100ms")
 
@@ -79,36 +76,27 @@ class Terminal:
     """`fastecho top` at a terminal of so many columns."""
 
     def __init__(self, *arguments: str, columns: int = 100) -> None:
-        self._ours, theirs = pty.openpty()
+        self.screen = Screen()
+        theirs = self.screen.theirs
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, columns, 0, 0))
         self.before = termios.tcgetattr(theirs)
-        self._theirs = theirs
         self.process = subprocess.Popen(
             [sys.executable, "-m", "fastecho", "top", *QUICK, *arguments], stdin=theirs, stdout=theirs,
             stderr=subprocess.PIPE, env=clean_environment({"TERM": "xterm-256color"}), start_new_session=True,
         )  # fmt: skip
-        self.output = ""
-
-    def wait_for(self, state: Callable[[str], Any], what: str) -> None:
-        def reached() -> bool:
-            while select.select([self._ours], [], [], 0)[0]:
-                self.output += os.read(self._ours, 65536).decode(errors="replace")
-            return bool(state(self.output))
-
-        wait_until(reached, what, 2 * DEADLINE)
 
     def press(self, keys: bytes) -> None:
-        os.write(self._ours, keys)
+        os.write(self.screen.ours, keys)
 
     def end(self) -> int:
         """Its exit code, and it has put back the screen, the cursor and the mode of the terminal."""
-        self.wait_for(lambda _: self.process.poll() is not None, "its end")
-        assert self.output.rfind("\x1b[?1049l") > self.output.rfind("\x1b[?1049h"), "the screen"
-        assert self.output.rfind("\x1b[?25h") > self.output.rfind("\x1b[?25l"), "the cursor"
-        assert termios.tcgetattr(self._theirs) == self.before, "the mode"
+        code, shown = self.screen.wait_for_end(self.process), self.screen.shown
+        assert shown.rfind("\x1b[?1049l") > shown.rfind("\x1b[?1049h"), "the screen"
+        assert shown.rfind("\x1b[?25h") > shown.rfind("\x1b[?25l"), "the cursor"
+        assert termios.tcgetattr(self.screen.theirs) == self.before, "the mode"
         assert self.process.stderr is not None
         assert self.process.stderr.read() == b""
-        return self.process.returncode
+        return code
 
     def __enter__(self) -> Terminal:
         return self
@@ -118,8 +106,7 @@ class Terminal:
         self.process.wait()
         assert self.process.stderr is not None
         self.process.stderr.close()
-        os.close(self._ours)
-        os.close(self._theirs)
+        self.screen.close()
 
 
 # Without a terminal
@@ -261,7 +248,7 @@ def test_a_missing_extra_is_one_line(
 def test_a_key_ends_it_and_puts_the_terminal_back(service: Service, key: bytes) -> None:
     with Terminal(metrics_url(service)) as terminal:
         # Three panels: the rates have a course then.
-        terminal.wait_for(lambda output: output.count("echoes/s") >= 4, "panels")
+        terminal.screen.wait_for(lambda output: output.count("echoes/s") >= 4, "panels")
         terminal.press(b"x" + key)
         if key == b"\x03":
             terminal.process.send_signal(signal.SIGINT)  # no shell has made the terminal its own
@@ -270,7 +257,7 @@ def test_a_key_ends_it_and_puts_the_terminal_back(service: Service, key: bytes) 
 
 def test_sigterm_ends_it_and_puts_the_terminal_back(service: Service) -> None:
     with Terminal(metrics_url(service)) as terminal:
-        terminal.wait_for(lambda output: "echoes/s" in output, "a panel")
+        terminal.screen.wait_for(lambda output: "echoes/s" in output, "a panel")
         terminal.process.terminate()
         assert terminal.end() == 143
 
@@ -280,12 +267,12 @@ def test_a_service_that_ends_is_reported_and_shown_again_when_it_is_back() -> No
         first = stack.enter_context(Service("--metrics", "127.0.0.1:0"))
         url = metrics_url(first)
         terminal = stack.enter_context(Terminal(url))
-        terminal.wait_for(lambda output: "ready" in output, "a panel")
+        terminal.screen.wait_for(lambda output: "ready" in output, "a panel")
         assert first.stop() == 0
-        terminal.wait_for(lambda output: "Connection refused" in output, "the reason")
-        terminal.output = ""
+        terminal.screen.wait_for(lambda output: "Connection refused" in output, "the reason")
+        terminal.screen.shown = ""
         stack.enter_context(Service("--metrics", url.removeprefix("http://").removesuffix("/metrics")))
-        terminal.wait_for(lambda output: "ready" in output, "a panel of the new one")
+        terminal.screen.wait_for(lambda output: "ready" in output, "a panel of the new one")
         terminal.press(b"q")
         assert terminal.end() == 0
 

@@ -15,9 +15,11 @@ from pathlib import Path
 import pytest
 
 from clients import connect_blocking, read_exactly, read_to_eof
+from command import WITHOUT_PRIVILEGES
 from fastecho import ServerConfig
 from fastecho.errors import AddressError, AddressInUseError, ConfigError
 from fastecho.testing import Fault, async_echo_server, echo_server, sweep
+from patience import DEADLINE
 
 NO_RST = [
     ("reset()", "reset sends RST"),
@@ -221,6 +223,28 @@ def test_a_down_in_a_folder_that_was_removed_names_the_path(tmp_path) -> None:
         with pytest.raises(AddressError) as caught:
             server.down()
         assert str(caught.value) == f"unix:{folder}/s~: down() needs the path: No such file or directory"
+
+
+DOWN = """
+import os, sys
+from fastecho.errors import PermissionDeniedError
+from fastecho.testing import echo_server
+folder = sys.argv[1]
+with echo_server(unix=folder + "/s") as server:
+    os.chmod(folder, 0o555)
+    try:
+        server.down()
+    except PermissionDeniedError as error:
+        print(error)
+    os.chmod(folder, 0o755)
+"""
+
+
+def test_a_down_in_a_folder_that_may_not_be_written_is_not_permitted(tmp_path) -> None:
+    command = [sys.executable, *WITHOUT_PRIVILEGES, "-W", "error", "-c", DOWN, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=2 * DEADLINE)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"unix:{tmp_path}/s~: down() needs the path: Permission denied\n"
 
 
 # What `tempfile` does where no folder that it tries can be written to.

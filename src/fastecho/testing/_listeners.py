@@ -26,7 +26,7 @@ from .._net.acceptor import Acceptor
 from .._net.listeners import Listeners, bind, drop_syns, set_min_ttl
 from .._net.unix import remove_path
 from ..config import ServerConfig
-from ..errors import AddressError, AddressInUseError
+from ..errors import AddressError, AddressInUseError, PermissionDeniedError
 from ..faults import Fault
 from ._files import read
 
@@ -210,7 +210,7 @@ def _replacement(listener: socket.socket, name: Any) -> socket.socket:
 
     Raises:
         AddressInUseError: a file is at the path that a UNIX socket needs meanwhile.
-        AddressError: a UNIX socket cannot be made at that path.
+        PermissionDeniedError, AddressError: a UNIX socket cannot be made at that path.
         OSError: no descriptor is free.
     """
     if listener.family != socket.AF_UNIX and _LINUX:
@@ -223,7 +223,8 @@ def _replacement(listener: socket.socket, name: Any) -> socket.socket:
             other.close()
             if error.errno == errno.EADDRINUSE:
                 raise AddressInUseError(f"unix:{name}~: in the way of down(); remove it") from None
-            raise AddressError(f"unix:{name}~: down() needs the path: {error.strerror or error}") from None
+            kind = PermissionDeniedError if isinstance(error, PermissionError) else AddressError
+            raise kind(f"unix:{name}~: down() needs the path: {error.strerror or error}") from None
         posix.chmod(name + "~", 0o600)
     return other
 

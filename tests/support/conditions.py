@@ -23,7 +23,8 @@ from command import ASCII_LOCALE, WITHOUT_PRIVILEGES, clean_environment
 from patience import DEADLINE
 from processes import echoes, to_address
 
-QUICK = ("--connections", "2", "--duration", "500ms", "--warmup", "0")
+# At a low rate: what is tried is how a process was started, and other tests need the processor.
+QUICK = ("--connections", "2", "--rate", "200", "--duration", "500ms", "--warmup", "0")
 FILES = ("--json", "{json}", "--report", "{page}")
 
 

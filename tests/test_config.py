@@ -74,7 +74,7 @@ DEFAULTS: dict[str, Any] = {
     "ready_fd": None, "exit_fd": None, "terminator": b"\0", "match": "tail", "workers": 1, "busy_poll": None,
     "user": None, "group": None, "pid_file": None, "max_connections": None, "max_per_source": None,
     "idle_timeout": None, "udp_rate": 10_000, "write_timeout": 30.0, "linger_timeout": 2.0, "drain_timeout": 10.0,
-    "drain_grace": 0.2, "shutdown_delay": 0.0, "buffer_size": 65536, "buffers": 64, "pin_buffers": False,
+    "drain_grace": 0.5, "shutdown_delay": 0.0, "buffer_size": 65536, "buffers": 64, "pin_buffers": False,
     "tls_cert": None, "tls_key": None, "tls_client_ca": None, "tls_min_version": "1.2", "tls_tickets": 2,
     "fault": (), "seed": 0, "log_level": "info", "log_format": "text", "stats": None, "metrics": None,
 }  # fmt: skip

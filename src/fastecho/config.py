@@ -169,7 +169,7 @@ class ServerConfig:
         "On shutdown, reset connections that are still open after this long.",
     )
     drain_grace: float = _option(
-        0.2,
+        0.5,
         Seconds(0.0, _DAY),
         "Limits and time-outs",
         "On shutdown, close connections that have received nothing for this long.",

@@ -29,6 +29,7 @@ class ServerSteps(StreamSteps):
         super().__init__()
         self.server: fastecho.EchoServer | None = None
         self.closing: asyncio.Future[None] | None = None
+        self.arrived: dict[int, int] = {}
 
     def go(self, body: Any) -> Any:
         return self.loop.run_until_complete(asyncio.wait_for(body, 30))
@@ -68,8 +69,10 @@ class ServerSteps(StreamSteps):
 
     @rule(seldom=st.integers(0, 9))
     def drain(self, seldom: int) -> None:
-        """The server begins to close; clients go on."""
+        """The server begins to close; clients go on. What has arrived is due: a drain does not wait for bytes that a
+        client's kernel holds back, because the window is too small for them, for longer than `drain_grace`."""
         if seldom == 5 and self.closing is None:
+            self.arrived = {stream.number: stream.acknowledged() for stream in self.streams if stream.end is None}
             self.closing = asyncio.ensure_future(self.server.close(), loop=self.loop)
 
     def teardown(self) -> None:
@@ -85,7 +88,7 @@ class ServerSteps(StreamSteps):
             type(self).bytes += sum(stream.received for stream in self.streams)
 
     async def to_the_end(self) -> None:
-        """Each client reads to the end: all that it sent is due. A server that drains sends its FIN by itself."""
+        """Each client reads to the end. A server that drains sends its FIN by itself."""
         for stream in self.streams if self.closing is None else ():
             stream.half_close()
         open_streams = [stream for stream in self.streams if stream.end is None]
@@ -99,7 +102,8 @@ class ServerSteps(StreamSteps):
         await until(read_all, "the end of all connections")
         for stream in open_streams:
             assert stream.end == "fin", f"client {stream.number} was reset"
-            assert stream.received == stream.sent, f"client {stream.number} lacks bytes"
+            due = stream.sent if self.closing is None else self.arrived[stream.number]
+            assert stream.received >= due, f"client {stream.number} lacks bytes: {stream.received} of {due}"
         for stream in self.streams:
             stream.close()
         await (self.closing or self.server.close())

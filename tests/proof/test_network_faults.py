@@ -86,6 +86,22 @@ def connected(host: Host, service: Service, count: int) -> Iterator[list[socket.
         yield [stack.enter_context(host.connect(address, 3 * DEADLINE)) for _ in range(count)]
 
 
+@contextlib.contextmanager
+def filtered(host: Host, rule: str) -> Iterator[None]:
+    """A rule of nftables holds for what arrives at the host. Skips the test where none can be set."""
+    if shutil.which("nft") is None:
+        pytest.skip("packets are dropped with nft (Debian package nftables)")
+    table = f"table inet loss {{ chain input {{ type filter hook input priority 0; {rule}; }}; }}"
+    try:
+        host.run("nft", "-f", "-", text=f"{table}\n")
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"this machine allows no rule of nftables: {error.stderr.strip().splitlines()[0]}")
+    try:
+        yield
+    finally:
+        host.run("nft", "delete", "table", "inet", "loss")
+
+
 def tcp_info(sock: socket.socket, offset: int) -> int:
     """A field of struct tcp_info, 4 bytes at `offset`."""
     return int(struct.unpack_from("I", sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 232), offset)[0])
@@ -142,30 +158,40 @@ def test_every_byte_comes_back_over_a_bad_network(
 def test_every_byte_comes_back_where_nftables_drops_packets(
     hosts: tuple[Host, Host], service: Service, amount: Amount, record_property: Record
 ) -> None:
-    if shutil.which("nft") is None:
-        pytest.skip("packets are dropped with nft (Debian package nftables)")
     _, client = hosts
-    rule = "tcp dport != 0 numgen random mod 100 < 3 counter drop"
-    table = f"table inet loss {{ chain input {{ type filter hook input priority 0; {rule}; }}; }}"
-    try:
-        client.run("nft", "-f", "-", text=f"{table}\n")
-    except subprocess.CalledProcessError as error:
-        pytest.skip(f"this machine allows no rule of nftables: {error.stderr.strip().splitlines()[0]}")
     connections, size = amount(suite=(6, 100_000), proof=(30, 1_000_000), release=(100, 10_000_000))
     dropped = exchanged = 0
-    try:
+    with filtered(client, "tcp dport != 0 numgen random mod 100 < 3 counter drop"):
         with connected(client, service, connections) as sockets:
             for _ in range(TRIES):
                 exchanged += exchange(sockets, size, limit=200 * UNIT)
                 rules = client.run("nft", "list", "table", "inet", "loss")
                 if dropped := int(rules.partition("packets ")[2].split()[0]):
                     break
-    finally:
-        client.run("nft", "delete", "table", "inet", "loss")
     assert dropped > 0
     record_property("bytes", exchanged)
     record_property("connections", connections)
     record_property("lost", dropped)
+
+
+# The kernel sends a packet again after a round trip and 200 ms, drain_grace is 500 ms: no other test may delay either.
+@pytest.mark.alone
+@pytest.mark.proof("A service that stops answers a message whose packet was lost, where a round trip takes 100 ms.")
+def test_a_drain_waits_for_a_packet_that_was_lost(hosts: tuple[Host, Host], record_property: Record) -> None:
+    require_tun()
+    server, client = hosts
+    with serving(server) as service, Link(*hosts, delay=0.05):
+        with connected(client, service, 20) as sockets:
+            exchange(sockets, 1000)
+            clients = [Client(sock, 1000, number) for number, sock in enumerate(sockets)]
+            with filtered(server, f"tcp dport {service.address[1]} drop"):
+                for each in clients:
+                    each.send()
+                service.send(signal.SIGTERM)
+                time.sleep(0.1)  # what was sent has arrived, and was dropped
+            finish(clients)
+        assert service.wait() == 0
+    record_property("connections", len(sockets))
 
 
 @pytest.mark.timeout(120 * UNIT)

@@ -7,6 +7,7 @@ import random
 import socket
 
 from clients import Address, make_socket, reset_socket
+from fastecho._net import kernel
 
 _NOISE = random.Random(11).randbytes(65_537)  # a prime length: bytes that are lost or doubled do not fit again
 
@@ -59,6 +60,10 @@ class Stream:
         assert got == self._bytes(self.received, len(got)), f"client {self.number}: not its bytes at {self.received}"
         self.received += len(got)
         return True
+
+    def acknowledged(self) -> int:
+        """Bytes that have arrived at the server's host, as far as the client knows."""
+        return self.sent - min(self.sent, kernel.unacknowledged(self.sock.fileno()))
 
     def half_close(self) -> None:
         if self.end is None and not self.fin_sent:

@@ -15,6 +15,7 @@ from ._busy_poll import BusyPollSessions
 from ._counters import Counters
 from ._datagrams import DatagramEcho
 from ._net.acceptor import Acceptor
+from ._net.handshakes import wait_for_handshakes
 from ._net.limits import connection_limit, describe_shortage, descriptor_limit
 from ._net.listeners import EXPOSED, Listeners, beyond_loopback, bind, socket_address
 from ._net.loops import runs_on_uvloop
@@ -29,7 +30,8 @@ __all__ = ["ConnectionHandler", "EchoServer"]
 
 _log = logging.getLogger("fastecho")
 
-_HANDSHAKES = 0.05  # seconds for pending handshakes when the listeners close
+_HANDSHAKES = 1.0  # seconds at most for pending handshakes when the listeners close: a round trip
+_FAILED_HANDSHAKE = 0.05  # seconds after which a handshake of TLS that has failed is noticed
 _RESET_SECONDS = 1.0  # for the loop to report the end of connections that were reset
 
 
@@ -287,18 +289,19 @@ class EchoServer:
         """Close the listeners and the UDP sockets of this process.
 
         Args:
-            accept_backlog: let pending handshakes end, accept the clients in the backlog and answer the datagrams that
-                are queued first. Closing at once resets those clients.
+            accept_backlog: let pending handshakes end (for 1 s at most), accept the clients in the backlog and answer
+                the datagrams that are queued first. Closing at once resets those clients.
         """
         assert self._acceptor is not None
         assert self._sessions is not None
+        assert self._sockets is not None
         if self._listeners is not None:
             self._listeners.unlink()
         if accept_backlog:
             self._sessions.limit = connection_limit(None)  # clients in the backlog are connected: they get their echo
             if self._listeners is not None:
                 self._listeners.drop_syns()
-            await asyncio.sleep(_HANDSHAKES)
+            await wait_for_handshakes(self._sockets, _HANDSHAKES)
             self._acceptor.pause("closing")
             await self._acceptor.accept_all_and_wait()
         self._acceptor.pause("closing")
@@ -355,7 +358,7 @@ class EchoServer:
                 # No event reports a handshake that has failed: check again.
                 empty.clear()
                 with contextlib.suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(empty.wait(), min(latest - now, _HANDSHAKES if pending else timeout))
+                    await asyncio.wait_for(empty.wait(), min(latest - now, _FAILED_HANDSHAKE if pending else timeout))
         finally:
             self._emptied.discard(empty)
 

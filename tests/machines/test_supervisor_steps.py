@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
 import signal
@@ -104,8 +103,7 @@ class SupervisorSteps(StreamSteps):
                     pass
             port, known = self.service.address[1], set()
             for pid in self.workers():
-                with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-                    known |= connections_of(pid, port)
+                known |= connections_of(pid, port)
             gone = self.killed | self.drained
             return all(s.port in known or s.number in gone or s.end is not None for s in self.streams)
 

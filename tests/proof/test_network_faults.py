@@ -9,6 +9,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import json
+import selectors
 import shutil
 import signal
 import socket
@@ -192,6 +193,49 @@ def test_a_drain_waits_for_a_packet_that_was_lost(hosts: tuple[Host, Host], reco
             finish(clients)
         assert service.wait() == 0
     record_property("connections", len(sockets))
+
+
+def connect_steadily(host: Host, service: Service, seconds: float) -> Iterator[socket.socket]:
+    """A client each 5 ms: those that are connected, which then send a message. The others have been refused."""
+    address, end, next_at = (SERVER, service.address[1]), time.monotonic() + seconds, 0.0
+    with selectors.DefaultSelector() as connecting:
+        while (now := time.monotonic()) < end or connecting.get_map():
+            if next_at <= now < end:
+                with host.entered():
+                    sock = socket.socket()
+                sock.setblocking(False)
+                sock.connect_ex(address)
+                connecting.register(sock, selectors.EVENT_WRITE)
+                next_at = now + 0.005
+            for key, _ in connecting.select(0.001):
+                connecting.unregister(sock := key.fileobj)
+                if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                    sock.close()
+                else:
+                    sock.send(b"hello")
+                    yield sock
+
+
+@pytest.mark.proof("A client that has connected when a service stops is served, where a round trip takes up to 400 ms.")
+@pytest.mark.parametrize("round_trip", [0.1, 0.4])
+def test_a_stop_resets_no_client_after_its_connect(
+    hosts: tuple[Host, Host], round_trip: float, record_property: Record
+) -> None:
+    require_tun()
+    server, client = hosts
+    with contextlib.ExitStack() as stack:
+        service = stack.enter_context(serving(server, "--workers", "2"))
+        stack.enter_context(Link(*hosts, delay=round_trip / 2))
+        connected: list[socket.socket] = []
+        for sock in connect_steadily(client, service, 0.5):
+            if not connected:
+                service.send(signal.SIGTERM)
+            connected.append(stack.enter_context(sock))
+        for sock in connected:
+            sock.settimeout(DEADLINE)
+            assert sock.recv(100) == b"hello"
+    assert len(connected) > 1
+    record_property("connections", len(connected))
 
 
 @pytest.mark.timeout(120 * UNIT)

@@ -170,13 +170,14 @@ def _state(pid: int) -> str:
 
 
 def connections_of(pid: int, port: int) -> set[int]:
-    """The peers' ports of the TCP connections on local `port` that the process has accepted."""
+    """The peers' ports of the TCP connections on local `port` that the process has accepted; none if it has ended."""
     inodes = set()
-    for link in Path(f"/proc/{pid}/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):
-            target = os.readlink(link)
-            if target.startswith("socket:["):
-                inodes.add(target[8:-1])
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                target = os.readlink(link)
+                if target.startswith("socket:["):
+                    inodes.add(target[8:-1])
     peers = set()
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         fields = line.split()

@@ -1,20 +1,29 @@
 """The session driven through get_buffer and buffer_updated with chosen cuts, against the reference model."""
 
 import contextlib
+import socket
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from clients import connect_blocking, read_to_eof
 from cuts import cut, every_cut, matches, sizes, streams, terminators
 from driven import Driven, Wire
 from fastecho import ServerConfig
 from fastecho._session import Sessions
 from fastecho._sessions import PythonSession
+from patience import until
 
 CAPACITY = 512
 takes = st.lists(st.one_of(st.none(), st.integers(0, 40), st.just(0)), min_size=1, max_size=5)
 flushes = st.lists(st.one_of(st.none(), st.integers(1, 700)), min_size=1, max_size=4)
+
+
+def fill(driven, data):
+    """Read `data` as the loop does, up to `buffer_updated`."""
+    driven.buffer()[: len(data)] = data
+    return data
 
 
 @contextlib.contextmanager
@@ -240,6 +249,133 @@ def test_reading_resumes_only_when_the_last_byte_is_flushed(loop, pinned):
         driven.turn(3)
         assert not wire.reading_paused
         driven.check()
+        driven.lose(None)
+
+
+@pytest.mark.parametrize("call", ["pause_writing", "resume_writing", "resume_reading"])
+def test_a_session_goes_on_after_a_lack_of_memory(loop, pinned, call):
+    """Hazard 51: the transport does not call again, and sends the tail from the memory that it was given."""
+    with group_of(loop, pin_buffers=pinned, terminator=None) as (group, config):
+        wire, other = Wire([1]), Driven(group, config, loop)
+        driven = Driven(group, config, loop, wire)
+        wire.lacks_memory_for.add(call)
+        driven.read(b"abcdef")
+        assert wire.reading_paused
+        other.read(b"uvwxyz")
+        wire.flush()
+        group.sweep(1.0)
+        assert not wire.lacks_memory_for
+        assert not wire.reading_paused
+        wire.takes = [None]
+        driven.read(b"ghi")
+        for each in (driven, other):
+            each.check()
+            each.lose(None)
+        assert group.stats()["write_paused"] == 0
+
+
+@pytest.mark.parametrize("call", ["pause_writing", "resume_writing"])
+def test_a_terminator_ends_the_session_after_a_lack_of_memory(loop, pinned, call):
+    with group_of(loop, pin_buffers=pinned) as (group, config):
+        wire = Wire([1])
+        driven = Driven(group, config, loop, wire)
+        wire.lacks_memory_for.add(call)
+        driven.read(b"abcdef\0")
+        assert not wire.eof_asked
+        wire.flush()
+        group.sweep(1.0)
+        assert wire.eof_asked
+        driven.check()
+        driven.lose(None)
+
+
+@pytest.mark.parametrize("why", ["failed", "aborted", "write time-out", "lingered"])
+def test_a_transport_that_never_loses_its_connection_is_given_up(loop, pinned, why):
+    """Hazard 51: without memory a transport does not schedule connection_lost, and abort() does nothing any more."""
+    with group_of(loop, pin_buffers=pinned, terminator=None, write_timeout=5.0) as (group, config):
+        wire, times = Wire([1]), iter(range(1, 1000))
+        driven = Driven(group, config, loop, wire)
+        driven.session.buffer_updated(len(fill(driven, b"abcdef")))
+        if why == "failed":
+            wire.closing = True
+        elif why == "aborted":
+            group.abort_all()
+        elif why == "lingered":
+            wire.flush()
+            driven.session.eof_received()
+        while not (wire.aborted if why == "lingered" else wire.closing):
+            group.sweep(float(next(times)))
+        group.sweep(float(next(times)))
+        group.sweep(float(next(times)))
+        assert group.stats()["active"] == 1, "connection_lost may still come"
+        for _ in range(2):
+            group.sweep(float(next(times)))
+        assert group.stats()["active"] == group.stats()["buffers_in_use"] == 0
+        driven.lose(None)
+        assert sum(group.stats()["ends"].values()) == 1
+        assert not wire.violations
+
+
+def test_a_transport_that_flushes_before_it_closes_is_waited_for(loop, pinned):
+    with group_of(loop, pin_buffers=pinned, terminator=None) as (group, config):
+        wire = Wire([1])
+        driven = Driven(group, config, loop, wire)
+        driven.read(b"abcdef")
+        driven.eof()
+        for now in range(1, 20):
+            group.sweep(float(now))
+        assert wire.closing
+        assert group.stats()["active"] == 1
+        wire.flush()
+        driven.lose_if_flushed()
+        driven.check()
+
+
+class ShortLoop:
+    """For sessions: a loop that has no memory to schedule a callback."""
+
+    def __init__(self, loop):
+        self.time = loop.time
+
+    def call_soon(self, callback):
+        raise MemoryError
+
+
+def test_a_client_whose_bytes_were_lost_for_lack_of_memory_is_reset(loop):
+    """The kernel would send FIN: nothing is unread."""
+    group = Sessions(ServerConfig(terminator=None, buffer_size=16384), ShortLoop(loop), direct=True)
+    loop.set_exception_handler(lambda loop, context: None)
+    with socket.socket() as listener:
+        for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+            listener.setsockopt(socket.SOL_SOCKET, option, 1 << 20)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        with connect_blocking(listener.getsockname()) as client:
+            client.sendall(bytes(16 * 16384))  # what one session may read before it yields
+            accepted, _ = listener.accept()
+            accepted.setblocking(False)
+            loop.run_until_complete(loop.connect_accepted_socket(group.new_session, accepted))
+            loop.run_until_complete(until(lambda: group.stats()["ends"]["error"], "the end of the session"))
+            assert group.stats()["bytes_in"] == 16 * 16384
+            with pytest.raises(ConnectionResetError):
+                read_to_eof(client)
+    group.close()
+
+
+def test_a_yield_ends_after_a_lack_of_memory(loop, pinned):
+    with group_of(loop, terminator=None, pin_buffers=pinned) as (group, config):
+        driven = Driven(group, config, loop)
+        driven.turn(2)
+        while not driven.wire.reading_paused:
+            view = driven.buffer()
+            view[:] = b"x" * len(view)
+            driven.session.buffer_updated(len(view))
+        driven.wire.lacks_memory_for.add("resume_reading")
+        with pytest.raises(MemoryError):
+            driven.session.end_yield()
+        assert driven.wire.reading_paused
+        group.sweep(1.0)
+        assert not driven.wire.reading_paused
         driven.lose(None)
 
 

@@ -39,7 +39,10 @@ cdef class EchoSession(SessionBase):
     cdef unsigned char pending      # flag: accepted, connection_made still to come
     cdef unsigned char write_paused # flag: between pause_writing and resume_writing
     cdef unsigned char yielding     # flag: reading is paused, so that the loop serves the other connections
+    cdef unsigned char resuming     # flag: the transport is to read again; it stays set where there was no memory for it
     cdef unsigned char limits_set   # flag: the transport knows our high-water mark
+    cdef unsigned char aborted      # flag: connection_lost comes in the next turn of the loop
+    cdef unsigned char overdue      # sweeps since it should have come
     cdef uint16_t full_reads        # in a row
     cdef uint32_t last_full_read    # which of the pool's reads
     cdef uint32_t number            # in the log
@@ -66,7 +69,12 @@ cdef class EchoSession(SessionBase):
     cdef bint is_admitted(self) except -1
     cdef str cause(self)
     cdef int descriptor(self) except -2
+    cdef Py_ssize_t write_queue(self) except -2
     cdef Py_ssize_t unacknowledged(self) except -1
+    cdef int make_up(self) except -1
+    cdef int abort_transport(self) except -1
+    cdef bint is_losing(self) except -1
+    cdef int end_without_transport(self) except -1
     cdef int sweep_closing(self, double now, Py_ssize_t unacknowledged) except -1
     cdef int log_event(self, str event) except -1
 

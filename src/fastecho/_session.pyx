@@ -7,7 +7,8 @@ Rules that hold everywhere below, each learned from a crash:
   The memory is the pool's ready buffer. A read is synchronous between get_buffer and buffer_updated, so the buffer is acquired
   from the pool only when bytes of it are left over, and a read that found nothing (EOF, EAGAIN) holds no memory.
 * The session holds `buffer` until a view of it that was passed to the transport is flushed, so that no read overwrites it.
-* Only pause_writing and resume_writing tell whether data is queued: the high-water mark is 0.
+* pause_writing and resume_writing tell whether data is queued: the high-water mark is 0. Without memory for it, a transport
+  leaves such a call out, and does not make it later.
 * `fd` is set to -1 before any close: the number may be used by another socket afterwards.
 * After connection_lost no method of the transport is called; within it, close() alone.
 """
@@ -30,6 +31,9 @@ from ._sys cimport (
 from ._counters import CAUSES as _CAUSES
 
 cdef tuple CAUSES = _CAUSES
+
+cdef enum:
+    OVERDUE = 3     # sweeps: two may happen in one turn of the loop
 
 
 cdef class EchoSession(SessionBase, asyncio.BufferedProtocol):
@@ -133,7 +137,7 @@ cdef class EchoSession(SessionBase, asyncio.BufferedProtocol):
             self.transport.set_write_buffer_limits(1 if self.registry.tls else 0, 0)
         self.tail += size
         self.transport.write(data)
-        if not self.write_paused:
+        if not self.write_paused and (self.registry.tls or self.write_queue() == 0):
             self.flush_done()
         elif not self.queued:
             self.queued = True
@@ -173,10 +177,7 @@ cdef class EchoSession(SessionBase, asyncio.BufferedProtocol):
     cdef int send_failed(self, int error) except -1:
         """send(2) has failed, which uvloop does not know."""
         self.end = END_RESET if error in (EPIPE, ECONNRESET, ETIMEDOUT) else END_ERROR
-        self.state = CLOSING
-        self.fd = -1
-        self.transport.abort()
-        return 0
+        return self.abort_transport()
 
     # -- fairness ---------------------------------------------------------------------------------------------------
 
@@ -205,7 +206,9 @@ cdef class EchoSession(SessionBase, asyncio.BufferedProtocol):
 
     cdef int resume_reading(self) except -1:
         if (self.state == OPEN or self.state == LINGERING) and not self.queued and not self.yielding:
+            self.resuming = True
             self.transport.resume_reading()
+            self.resuming = False
         return 0
 
     # -- begin ------------------------------------------------------------------------------------------------------
@@ -275,10 +278,14 @@ cdef class EchoSession(SessionBase, asyncio.BufferedProtocol):
     cdef int reset(self, End cause) except -1:
         cdef int fd = self.descriptor()
         self.end = cause
-        self.state = CLOSING
-        self.fd = -1
         if fd >= 0:
             fe_close_means_reset(fd)
+        return self.abort_transport()
+
+    cdef int abort_transport(self) except -1:
+        self.state = CLOSING
+        self.fd = -1
+        self.aborted = True
         self.transport.abort()
         return 0
 
@@ -286,6 +293,10 @@ cdef class EchoSession(SessionBase, asyncio.BufferedProtocol):
         return self.reset(END_DRAIN_TIMEOUT)
 
     def connection_lost(self, exception):
+        if self.transport is None:
+            return                          # the sweep has not waited for it
+        if self.fd >= 0 and exception is not None and not isinstance(exception, OSError):
+            fe_close_means_reset(self.fd)   # bytes were lost for lack of memory: the client must not see an orderly end
         self.fd = -1
         self.state = CLOSING
         self.context.reading[0] = NULL
@@ -323,18 +334,36 @@ cdef class EchoSession(SessionBase, asyncio.BufferedProtocol):
         sock = self.transport.get_extra_info("socket")
         return sock.fileno() if sock is not None else -1
 
+    cdef Py_ssize_t write_queue(self) except -2:
+        """Bytes that the transport holds; -1 after it was lost."""
+        try:
+            return self.transport.get_write_buffer_size()
+        except AttributeError:              # Python 3.10: a TLS transport that has lost the one below
+            return -1
+
     cdef Py_ssize_t unacknowledged(self) except -1:
         cdef int fd = self.descriptor()
-        cdef Py_ssize_t queue
-        try:
-            queue = self.transport.get_write_buffer_size()
-        except AttributeError:              # Python 3.10: a TLS transport that has lost the one below
+        cdef Py_ssize_t queue = self.write_queue()
+        if queue < 0:
             return 0
         return queue + (fe_unacknowledged(fd) if fd >= 0 else 0)
+
+    cdef int make_up(self) except -1:
+        """Do what a lack of memory has prevented; see hazard 51."""
+        if self.queued and self.write_queue() == 0:
+            self.resume_writing()
+        elif self.resuming:
+            self.resume_reading()
+        return 0
 
     cdef int sweep(self, double now) except -1:
         cdef Py_ssize_t unacknowledged
         cdef End end
+        if self.is_losing():
+            self.overdue += 1
+            return self.end_without_transport() if self.overdue == OVERDUE else 0
+        if self.queued or self.resuming:
+            self.make_up()
         if self.state == OPEN and self.progress.acknowledged == <int64_t>self.sent:
             unacknowledged = 0              # so at the last sweep, and nothing was sent since
             self.progress.progress_at = now
@@ -350,12 +379,34 @@ cdef class EchoSession(SessionBase, asyncio.BufferedProtocol):
                 return self.end_session(end)
         return 0
 
+    cdef bint is_losing(self) except -1:
+        """Whether connection_lost comes in the next turn of the loop: the transport has been aborted, or has failed."""
+        try:
+            return self.aborted or (self.state != CLOSING and self.transport.is_closing())
+        except AttributeError:              # as above
+            return True
+
+    cdef int end_without_transport(self) except -1:
+        """The transport had no memory to schedule connection_lost, and does not try again. Without a reference to it, it
+        closes its socket."""
+        cdef int fd = -1
+        try:
+            self.transport.set_write_buffer_limits(0)       # RuntimeError of uvloop: the socket is closed already
+            fd = self.transport.get_extra_info("socket").fileno()
+        except (RuntimeError, AttributeError):
+            pass
+        if fd >= 0:
+            fe_close_means_reset(fd)
+        self.fd = -1
+        if self.end <= END_EOF:
+            self.end = END_ERROR
+        self.connection_lost(None)
+        return 0
+
     cdef int sweep_closing(self, double now, Py_ssize_t unacknowledged) except -1:
         if self.registry.linger_timed_out(&self.progress, now, unacknowledged):
             self.context.counters.linger_timeouts += 1
-            self.state = CLOSING
-            self.fd = -1
-            self.transport.abort()
+            self.abort_transport()
         return 0
 
     cdef int log_event(self, str event) except -1:

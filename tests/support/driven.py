@@ -8,6 +8,7 @@ flush: a session that reads into that memory again in between is caught (hazard 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 import reference
@@ -16,7 +17,11 @@ from fastecho._session import Sessions
 
 
 class Wire(asyncio.Transport):
-    """`takes`: how many bytes each write() sends at once, in turn; None is all of them."""
+    """`takes`: how many bytes each write() sends at once, in turn; None is all of them.
+
+    `lacks_memory_for`: calls that fail once with MemoryError before they begin. Transports pass over such an error of
+    `pause_writing` and `resume_writing`.
+    """
 
     def __init__(self, takes: list[int | None] | None = None, extra: dict[str, Any] | None = None) -> None:
         super().__init__(extra)
@@ -31,6 +36,13 @@ class Wire(asyncio.Transport):
         self.in_get_buffer = False
         self.has_eof = True
         self.violations: list[str] = []
+        self.lacks_memory_for: set[str] = set()
+
+    def _fails(self, call: str) -> bool:
+        if call not in self.lacks_memory_for:
+            return False
+        self.lacks_memory_for.remove(call)
+        return True
 
     def _enter(self, name: str, touches: bool = True) -> None:
         if self.lost:
@@ -56,7 +68,8 @@ class Wire(asyncio.Transport):
             self.queue.append(view)
         if not self.write_paused and self.get_write_buffer_size() > self.high:
             self.write_paused = True
-            self.session.pause_writing()
+            if not self._fails("pause_writing"):
+                self.session.pause_writing()
 
     def flush(self, most: int | None = None) -> None:
         """The peer takes `most` bytes; resume_writing once the queue is at the low mark."""
@@ -71,7 +84,9 @@ class Wire(asyncio.Transport):
                 del self.queue[0]
         if self.write_paused and self.get_write_buffer_size() <= self.low:
             self.write_paused = False
-            self.session.resume_writing()
+            if not self._fails("resume_writing"):
+                with contextlib.suppress(MemoryError):
+                    self.session.resume_writing()
 
     def writelines(self, data: Any) -> None:
         self.write(b"".join(data))
@@ -105,6 +120,8 @@ class Wire(asyncio.Transport):
 
     def resume_reading(self) -> None:
         self._enter("resume_reading")
+        if self._fails("resume_reading"):
+            raise MemoryError
         self.reading_paused = False
 
     def is_reading(self) -> bool:

@@ -454,7 +454,7 @@ PROCESS = {
     "log_format": "json",
     "busy_poll": 50,
     "drain_timeout": 4.0,
-    "drain_grace": 0.5,
+    "drain_grace": 0.7,
 }
 ELSEWHERE = {
     "unix", "group", "tls_cert", "tls_key", "tls_client_ca", "tls_min_version", "tls_tickets",

@@ -194,8 +194,9 @@ cdef class RecordingSession(EchoSession):
 
     def connection_lost(self, exception):
         EchoSession.connection_lost(self, exception)
-        self.log.closed(self.cause())
-        self.log = None
+        if self.log is not None:
+            self.log.closed(self.cause())
+            self.log = None
 
     cdef int resume_paused(self) except -1:
         """Process what was read in spite of the pause, from the ready buffer, as if it were read now."""

@@ -10,6 +10,8 @@ from typing import Any
 
 from patience import DEADLINE, wait_until
 
+MARK = "\x1e"
+
 
 class Screen:
     """`theirs` is the descriptor for a command, `ours` that of the keyboard, `shown` the text so far."""
@@ -33,7 +35,10 @@ class Screen:
     def wait_for_end(self, process: subprocess.Popen[Any]) -> int:
         """Wait for the end of the command, and take the rest; its exit code."""
         self.wait_for(lambda _: process.poll() is not None, "its end", 3 * DEADLINE)
-        self.read()
+        # A thread of the kernel passes on what was written, in order, and later: a mark comes behind the rest.
+        os.write(self.theirs, MARK.encode())
+        self.wait_for(lambda shown: shown.endswith(MARK), "the rest of what it has shown")
+        self.shown = self.shown.removesuffix(MARK)
         return int(process.returncode)
 
     def close(self) -> None:

@@ -1,6 +1,7 @@
 """The session driven through get_buffer and buffer_updated with chosen cuts, against the reference model."""
 
 import contextlib
+import select
 import socket
 
 import pytest
@@ -252,7 +253,7 @@ def test_reading_resumes_only_when_the_last_byte_is_flushed(loop, pinned):
         driven.lose(None)
 
 
-@pytest.mark.parametrize("call", ["pause_writing", "resume_writing", "resume_reading"])
+@pytest.mark.parametrize("call", ["pause_writing", "resume_writing", "resume_reading", "add_reader"])
 def test_a_session_goes_on_after_a_lack_of_memory(loop, pinned, call):
     """Hazard 51: the transport does not call again, and sends the tail from the memory that it was given."""
     with group_of(loop, pin_buffers=pinned, terminator=None) as (group, config):
@@ -266,6 +267,7 @@ def test_a_session_goes_on_after_a_lack_of_memory(loop, pinned, call):
         group.sweep(1.0)
         assert not wire.lacks_memory_for
         assert not wire.reading_paused
+        assert not wire.deaf
         wire.takes = [None]
         driven.read(b"ghi")
         for each in (driven, other):
@@ -314,6 +316,23 @@ def test_a_transport_that_never_loses_its_connection_is_given_up(loop, pinned, w
         driven.lose(None)
         assert sum(group.stats()["ends"].values()) == 1
         assert not wire.violations
+
+
+def test_the_client_of_a_transport_that_is_given_up_is_reset(loop):
+    group = Sessions(ServerConfig(terminator=None), loop, direct=True)
+    with socket.create_server(("127.0.0.1", 0)) as listener, connect_blocking(listener.getsockname()) as client:
+        accepted, _ = listener.accept()
+        accepted.setblocking(False)
+        transport, _ = loop.run_until_complete(loop.connect_accepted_socket(group.new_session, accepted))
+        transport.abort()
+        for now in range(3):
+            group.sweep(float(now))
+        assert group.stats()["ends"]["error"] == 1
+        loop.run_until_complete(until(lambda: select.select([client], [], [], 0)[0], "the end of the connection"))
+        with pytest.raises(ConnectionResetError):
+            client.recv(1)
+    assert sum(group.stats()["ends"].values()) == 1
+    group.close()
 
 
 def test_a_transport_that_flushes_before_it_closes_is_waited_for(loop, pinned):

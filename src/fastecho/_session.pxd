@@ -71,10 +71,11 @@ cdef class EchoSession(SessionBase):
     cdef int descriptor(self) except -2
     cdef Py_ssize_t write_queue(self) except -2
     cdef Py_ssize_t unacknowledged(self) except -1
-    cdef int make_up(self) except -1
+    cdef int recover(self) except -1
     cdef int abort_transport(self) except -1
-    cdef bint is_losing(self) except -1
-    cdef int end_without_transport(self) except -1
+    cdef int lost(self, object exception) except -1
+    cdef bint connection_lost_is_due(self) except -1
+    cdef int give_transport_up(self) except -1
     cdef int sweep_closing(self, double now, Py_ssize_t unacknowledged) except -1
     cdef int log_event(self, str event) except -1
 

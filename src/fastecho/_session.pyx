@@ -293,8 +293,10 @@ cdef class EchoSession(SessionBase, asyncio.BufferedProtocol):
         return self.reset(END_DRAIN_TIMEOUT)
 
     def connection_lost(self, exception):
-        if self.transport is None:
-            return                          # the sweep has not waited for it
+        if self.transport is not None:      # None: the sweep has given the transport up
+            self.lost(exception)
+
+    cdef int lost(self, object exception) except -1:
         if self.fd >= 0 and exception is not None and not isinstance(exception, OSError):
             fe_close_means_reset(self.fd)   # bytes were lost for lack of memory: the client must not see an orderly end
         self.fd = -1
@@ -314,7 +316,7 @@ cdef class EchoSession(SessionBase, asyncio.BufferedProtocol):
             self.transport.close()          # Python 3.10 warns of a TLS transport that ends by any other way
         self.transport = None
         self.context.counters.ended[self.end] += 1
-        self.registry.remove(self)
+        return self.registry.remove(self)
 
     cdef str cause(self):
         return CAUSES[<int>self.end]
@@ -348,22 +350,23 @@ cdef class EchoSession(SessionBase, asyncio.BufferedProtocol):
             return 0
         return queue + (fe_unacknowledged(fd) if fd >= 0 else 0)
 
-    cdef int make_up(self) except -1:
-        """Do what a lack of memory has prevented; see hazard 51."""
+    cdef int recover(self) except -1:
+        """Make the calls that a lack of memory has prevented; see hazard 51."""
         if self.queued and self.write_queue() == 0:
             self.resume_writing()
         elif self.resuming:
+            self.transport.pause_reading()      # asyncio takes reading as resumed, though that has failed
             self.resume_reading()
         return 0
 
     cdef int sweep(self, double now) except -1:
         cdef Py_ssize_t unacknowledged
         cdef End end
-        if self.is_losing():
+        if self.connection_lost_is_due():
             self.overdue += 1
-            return self.end_without_transport() if self.overdue == OVERDUE else 0
+            return self.give_transport_up() if self.overdue == OVERDUE else 0
         if self.queued or self.resuming:
-            self.make_up()
+            self.recover()
         if self.state == OPEN and self.progress.acknowledged == <int64_t>self.sent:
             unacknowledged = 0              # so at the last sweep, and nothing was sent since
             self.progress.progress_at = now
@@ -379,16 +382,16 @@ cdef class EchoSession(SessionBase, asyncio.BufferedProtocol):
                 return self.end_session(end)
         return 0
 
-    cdef bint is_losing(self) except -1:
-        """Whether connection_lost comes in the next turn of the loop: the transport has been aborted, or has failed."""
+    cdef bint connection_lost_is_due(self) except -1:
+        """Whether the transport has been aborted or has failed: it calls connection_lost in the next turn of the loop."""
         try:
             return self.aborted or (self.state != CLOSING and self.transport.is_closing())
         except AttributeError:              # as above
             return True
 
-    cdef int end_without_transport(self) except -1:
-        """The transport had no memory to schedule connection_lost, and does not try again. Without a reference to it, it
-        closes its socket."""
+    cdef int give_transport_up(self) except -1:
+        """End as if connection_lost had come: the transport had no memory to schedule it, and does not try again. When nothing
+        refers to the transport any more, it closes its socket."""
         cdef int fd = -1
         try:
             self.transport.set_write_buffer_limits(0)       # RuntimeError of uvloop: the socket is closed already
@@ -400,8 +403,7 @@ cdef class EchoSession(SessionBase, asyncio.BufferedProtocol):
         self.fd = -1
         if self.end <= END_EOF:
             self.end = END_ERROR
-        self.connection_lost(None)
-        return 0
+        return self.lost(None)
 
     cdef int sweep_closing(self, double now, Py_ssize_t unacknowledged) except -1:
         if self.registry.linger_timed_out(&self.progress, now, unacknowledged):

@@ -38,7 +38,7 @@ def pending(listener: socket.socket) -> int:
     return len(found)
 
 
-def test_the_handshakes_of_a_port_are_told(listener: socket.socket) -> None:
+def test_the_handshakes_of_a_port_are_listed(listener: socket.socket) -> None:
     assert pending(listener) == 0
     with connect_blocking(listener.getsockname()[:2]) as first:
         with connect_blocking(listener.getsockname()[:2]):
@@ -92,7 +92,7 @@ def test_only_those_that_have_begun_are_waited_for(run: Run, listener: socket.so
 
 
 @pytest.mark.parametrize("way", ["no netlink", "no diagnostics"])
-def test_where_the_kernel_does_not_tell_a_close_waits_for_a_moment(
+def test_where_they_are_not_listed_a_close_waits_for_a_moment(
     run: Run, listener: socket.socket, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     async def body() -> None:

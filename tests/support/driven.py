@@ -34,6 +34,8 @@ class Wire(asyncio.Transport):
         self.write_paused = self.reading_paused = self.closing = self.aborted = self.lost = False
         self.eof_asked = False
         self.in_get_buffer = False
+        self.deaf = False
+        """Reading counts as resumed, and nothing is read, as in asyncio after a lack of memory."""
         self.has_eof = True
         self.violations: list[str] = []
         self.lacks_memory_for: set[str] = set()
@@ -122,7 +124,11 @@ class Wire(asyncio.Transport):
         self._enter("resume_reading")
         if self._fails("resume_reading"):
             raise MemoryError
-        self.reading_paused = False
+        if self.reading_paused and self._fails("add_reader"):
+            self.reading_paused, self.deaf = False, True
+            raise MemoryError
+        if self.reading_paused:
+            self.reading_paused = self.deaf = False
 
     def is_reading(self) -> bool:
         return not self.reading_paused and not self.closing

@@ -1,7 +1,7 @@
 """TCP handshakes under way: clients that have sent a SYN, and whose ACK has not come.
 
 For such a client `connect` may have succeeded. If the listener is closed before its ACK comes, the kernel resets it.
-Linux tells these handshakes through its socket diagnostics (`man 7 sock_diag`).
+Linux lists them (`man 7 sock_diag`).
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from collections.abc import Collection, Iterable, Iterator
 __all__ = ["handshakes_under_way", "wait_for_handshakes"]
 
 _INTERVAL = 0.02
-_UNKNOWN = 0.25
-"""Seconds for them where the kernel does not tell."""
+_UNLISTED = 0.25
+"""Seconds to wait where the system does not list them."""
 
 _NETLINK_SOCK_DIAG = 4
 _SOCK_DIAG_BY_FAMILY = 20
@@ -33,12 +33,14 @@ _REPLY = 1 << 16
 async def wait_for_handshakes(sockets: Iterable[socket.socket], limit: float) -> None:
     """Wait until the handshakes under way at the ports of the TCP sockets have ended, for at most `limit` seconds.
 
-    Those that begin meanwhile are not waited for. Where the kernel does not tell them, wait for 0.25 s.
+    Those that begin meanwhile are not waited for. Where the system does not list them, wait for 0.25 s.
     """
     ports = {sock.getsockname()[1] for sock in sockets if sock.family != socket.AF_UNIX}
     await asyncio.sleep(_INTERVAL)  # until a SYN that has passed the filter is in the kernel's table
+    if not ports:
+        return
     if (waiting := handshakes_under_way(ports)) is None:
-        await asyncio.sleep(min(limit, _UNKNOWN))
+        await asyncio.sleep(min(limit, _UNLISTED))
         return
     for _ in range(int(limit / _INTERVAL)):
         if not waiting:
@@ -48,9 +50,9 @@ async def wait_for_handshakes(sockets: Iterable[socket.socket], limit: float) ->
 
 
 def handshakes_under_way(ports: Collection[int]) -> frozenset[bytes] | None:
-    """A value for each handshake under way at the local ports; None where the kernel does not tell.
+    """An identifier of each handshake under way at the local ports; None where the system does not list them.
 
-    A handshake with a SYN cookie is known to the client only.
+    A handshake with a SYN cookie is not listed: only its client knows of it.
     """
     if not hasattr(socket, "AF_NETLINK"):
         return None

@@ -192,11 +192,11 @@ cdef class RecordingSession(EchoSession):
         EchoSession.eof_received(self)
         self.log.client_closed()
 
-    def connection_lost(self, exception):
-        EchoSession.connection_lost(self, exception)
-        if self.log is not None:
-            self.log.closed(self.cause())
-            self.log = None
+    cdef int lost(self, object exception) except -1:
+        EchoSession.lost(self, exception)
+        self.log.closed(self.cause())
+        self.log = None
+        return 0
 
     cdef int resume_paused(self) except -1:
         """Process what was read in spite of the pause, from the ready buffer, as if it were read now."""

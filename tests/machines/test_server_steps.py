@@ -69,8 +69,8 @@ class ServerSteps(StreamSteps):
 
     @rule(seldom=st.integers(0, 9))
     def drain(self, seldom: int) -> None:
-        """The server begins to close; clients go on. What has arrived is due: a drain does not wait for bytes that a
-        client's kernel holds back, because the window is too small for them, for longer than `drain_grace`."""
+        """The server begins to close; clients go on. Bytes that have arrived are due. A client's kernel may hold others
+        back for longer than `drain_grace`, because the window is too small: the server may discard those."""
         if seldom == 5 and self.closing is None:
             self.arrived = {stream.number: stream.acknowledged() for stream in self.streams if stream.end is None}
             self.closing = asyncio.ensure_future(self.server.close(), loop=self.loop)

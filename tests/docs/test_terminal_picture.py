@@ -34,6 +34,7 @@ def form_of(lines: list[str]) -> list[str]:
     machine.
     """
     unwrapped = re.sub(rf"^(\d{{4}}-.{{{WIDTH - 5}}})\n", r"\1", "\n".join(lines), flags=re.M)  # lines of the log
+    unwrapped = re.sub(r"^(server CPU .*)(?<!an echo)\n", r"\1 ", unwrapped, flags=re.M)  # with long figures
     masked = re.sub(r"\b(ns|us|ms|s)\b", "s", re.sub(r"\d[\d.,]*\d|\d", "0", unwrapped))
     lines = [re.sub(" +", " ", line).strip() for line in masked.splitlines() if not line.startswith("note:")]
     before = ["", *lines[:-1]]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import selectors
 import socket
 import ssl
@@ -53,6 +54,12 @@ class Neighbours:
         assert self._process.stdin is not None
         print(echoes, file=self._process.stdin, flush=True)
         return Report(**json.loads(self._read()))
+
+    def take_precedence(self) -> None:
+        """Run before other processes, by a fixed priority: otherwise a latency includes how long these clients wait for
+        a core themselves. Where this user may not set one, nothing changes."""
+        with contextlib.suppress(PermissionError):
+            os.sched_setscheduler(self._process.pid, os.SCHED_FIFO, os.sched_param(1))
 
     def _read(self) -> str:
         assert self._process.stdout is not None

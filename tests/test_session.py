@@ -3,6 +3,7 @@
 import contextlib
 import select
 import socket
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -603,7 +604,8 @@ def test_the_fin_waits_for_the_flush(loop, pinned):
 def test_a_transport_without_half_close_is_closed(loop, pinned):
     """TLS: close (close_notify) stands for FIN and linger."""
     with group_of(loop, pin_buffers=pinned, tls_cert="cert.pem") as (group, config):
-        wire = Wire([2], extra={"sslcontext": object(), "ssl_object": object()})
+        ssl_object = SimpleNamespace(begin_reads=lambda: None, out_of_time=False)
+        wire = Wire([2], extra={"sslcontext": object(), "ssl_object": ssl_object})
         wire.has_eof = False
         driven = Driven(group, config, loop, wire)
         driven.read(b"abc\0")

@@ -49,6 +49,7 @@ cdef class EchoSession(SessionBase):
     cdef Buffer* buffer             # held for the transport, or pinned
     cdef Py_ssize_t tail            # how much of it waits
     cdef object transport
+    cdef object ssl_object          # with TLS, else None
     cdef public object client       # its address as a proxy named it, or None
 
     cdef int process(self, Buffer* buffer, Py_ssize_t size) except -1
@@ -57,7 +58,9 @@ cdef class EchoSession(SessionBase):
     cdef int flush_done(self) except -1
     cdef int receive_after_end(self, Py_ssize_t size) except -1
     cdef int send_failed(self, int error) except -1
+    cdef int yield_if_due(self, Py_ssize_t size) except -1
     cdef int yield_after_full_reads(self) except -1
+    cdef int yield_to_others(self) except -1
     cdef int pause_reading(self) except -1
     cdef int resume_reading(self) except -1
     cdef int end_session(self, End cause) except -1

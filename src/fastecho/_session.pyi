@@ -15,9 +15,11 @@ class EchoSession(SessionBase, asyncio.BufferedProtocol):
     data_received: None
     @property
     def get_buffer(self) -> Callable[[int], memoryview]:
-        """What a loop calls before each read: the pool's method, the same for all sessions, or `get_pinned_buffer`."""
+        """What a loop calls before each read: the pool's method, the same for all sessions, or one of the two below."""
     def get_pinned_buffer(self, sizehint: int, /) -> memoryview:
         """The session's own buffer, or the ready buffer while its own holds a tail."""
+    def get_tls_buffer(self, sizehint: int, /) -> memoryview:
+        """The same, at the start of reads that end after a time; see `_net.tls`."""
     def buffer_updated(self, nbytes: int, /) -> None:
         """Echo what was read. Raises ValueError without a get_buffer before, or for more bytes than its buffer has."""
     def eof_received(self) -> None: ...

@@ -24,8 +24,8 @@ from ._counters cimport (
 )
 from ._scan cimport scan
 from ._sys cimport (
-    FE_ASSERT, FE_SEND_FLAGS, SHUT_WR, fe_close_means_reset, fe_keep_urgent_inline, fe_unacknowledged, fe_would_block,
-    send, shutdown,
+    FE_ASSERT, FE_SEND_FLAGS, SHUT_WR, fe_close_means_reset, fe_keep_urgent_inline, fe_receive_little, fe_unacknowledged,
+    fe_would_block, send, shutdown,
 )
 
 from ._counters import CAUSES as _CAUSES
@@ -65,6 +65,8 @@ cdef class EchoSession(SessionBase, asyncio.BufferedProtocol):
     @property
     def get_buffer(self):
         # Loops look it up once a connection. One method for all sessions is in the cache whichever session reads.
+        if self.registry.tls:
+            return self.get_tls_buffer
         return self.registry.get_buffer if not self.registry.pinned else self.get_pinned_buffer
 
     def get_pinned_buffer(self, sizehint):
@@ -73,6 +75,10 @@ cdef class EchoSession(SessionBase, asyncio.BufferedProtocol):
             return ready
         self.context.reading[0] = self.buffer
         return <object>self.buffer.view
+
+    def get_tls_buffer(self, sizehint):
+        self.ssl_object.begin_reads()
+        return self.get_pinned_buffer(sizehint) if self.registry.pinned else self.registry.get_buffer(sizehint)
 
     def buffer_updated(self, Py_ssize_t nbytes):
         receive(self, nbytes)
@@ -103,9 +109,7 @@ cdef class EchoSession(SessionBase, asyncio.BufferedProtocol):
         if ended:
             self.context.counters.bytes_discarded += size - to_echo
             return self.end_session(END_TERMINATOR)
-        if size == self.context.buffer_size and not self.queued:
-            return self.yield_after_full_reads()
-        return 0
+        return self.yield_if_due(size)
 
     # -- what is left of a message ----------------------------------------------------------------------------------
 
@@ -181,6 +185,15 @@ cdef class EchoSession(SessionBase, asyncio.BufferedProtocol):
 
     # -- fairness ---------------------------------------------------------------------------------------------------
 
+    cdef int yield_if_due(self, Py_ssize_t size) except -1:
+        if self.queued:                     # paused already
+            return 0
+        if self.registry.tls and self.ssl_object.out_of_time:
+            return self.yield_to_others()   # only after a pause does the loop go on with what has arrived
+        if size == self.context.buffer_size:
+            return self.yield_after_full_reads()
+        return 0
+
     cdef int yield_after_full_reads(self) except -1:
         """After `max_full_reads` full reads in a row, pause for one turn of the loop: libuv itself would read up to 32 times."""
         cdef uint32_t read = self.registry.pool.reads
@@ -189,10 +202,14 @@ cdef class EchoSession(SessionBase, asyncio.BufferedProtocol):
         self.last_full_read = read
         if self.full_reads >= self.context.max_full_reads:
             self.full_reads = 0
-            self.yielding = True
-            self.context.counters.yields += 1
-            self.transport.pause_reading()
-            self.registry.loop.call_soon(self.end_yield)
+            return self.yield_to_others()
+        return 0
+
+    cdef int yield_to_others(self) except -1:
+        self.yielding = True
+        self.context.counters.yields += 1
+        self.transport.pause_reading()
+        self.registry.loop.call_soon(self.end_yield)
         return 0
 
     def end_yield(self):
@@ -216,7 +233,9 @@ cdef class EchoSession(SessionBase, asyncio.BufferedProtocol):
     def connection_made(self, transport):
         cdef object sock
         self.transport = transport
-        if not self.registry.tls:
+        if self.registry.tls:
+            self.ssl_object = transport.get_extra_info("ssl_object")
+        else:
             sock = (<Sessions>self.registry).socket_of(transport)
             if sock is not None:
                 self.fd = sock.fileno()
@@ -270,6 +289,9 @@ cdef class EchoSession(SessionBase, asyncio.BufferedProtocol):
         return self.resume_reading() if paused else 0
 
     cdef int close(self) except -1:
+        cdef int fd = self.descriptor()
+        if fd >= 0:
+            fe_receive_little(fd)           # until the client's close_notify the loop decrypts all that it finds
         self.state = CLOSING
         self.fd = -1
         self.transport.close()

@@ -15,6 +15,7 @@ cdef extern from "_compat.h" nogil:
     int fe_left(int fd)
     void fe_close_means_reset(int fd)
     void fe_keep_urgent_inline(int fd)
+    void fe_receive_little(int fd)
     void* fe_map(size_t size)
     double fe_monotonic()
     ctypedef struct ThreadUsage "struct fe_thread_usage":

@@ -24,6 +24,7 @@ from hostility import (
     play_one,
     prove,
     push,
+    push_once,
     read_to_the_end,
     send,
     trickle,
@@ -31,6 +32,7 @@ from hostility import (
 from neighbours import Neighbours
 from openssl import TLS_1_2, TLS_1_3, OpenSSLClient
 from processes import Service
+from records import RecordClient
 
 TLS = Table()
 ALERT, HANDSHAKE, DATA = 21, 22, 23
@@ -290,6 +292,23 @@ def sends_records_of_one_byte(visit: Visit) -> None:
     for _ in range(200):
         sock.sendall(b"x")
     assert read_exactly(sock, 200) == b"x" * 200
+
+
+@TLS
+def floods_with_records_of_one_byte(visit: Visit) -> None:
+    """As fast as the server takes them: megabytes of TLS with some kilobytes of data."""
+    client = RecordClient(visit.connect(), context())
+    push_once(client.sock, client.records([b"x"] * 100_000))
+
+
+@TLS
+def floods_with_records_of_one_byte_behind_its_terminator(visit: Visit) -> None:
+    """The server waits for the client's close_notify, and discards them."""
+    client = RecordClient(visit.connect(), context())
+    client.sock.sendall(client.records([b"\0"]))
+    assert client.read_exactly(1) == b"\0"
+    client.read_close_notify()
+    push_once(client.sock, client.records([b"x"] * 100_000))
 
 
 # Not reading

@@ -1,13 +1,17 @@
 """TLS over TCP and UNIX sockets. Clients are blocking `ssl` sockets in threads, and `openssl s_client`."""
 
 import asyncio
+import contextlib
+import itertools
 import os
 import random
 import shutil
 import socket
 import ssl
 import subprocess
+import sys
 import tempfile
+import threading
 
 import pytest
 import trustme
@@ -16,6 +20,7 @@ import fastecho
 from clients import connect_blocking, read_exactly, read_to_eof, reset_socket
 from fastecho.errors import ConfigError, TLSError
 from patience import DEADLINE, UNIT, until
+from records import RecordClient
 
 needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
 
@@ -260,6 +265,99 @@ def test_a_client_that_ignores_close_notify_is_dropped(run, authority):
             sock.close()
 
     run(body())
+
+
+def test_records_of_a_byte_do_not_hold_up_the_loop(run, loop_name, pinned, authority):
+    """Each takes as long as a long one. uvloop took 2 MiB of them in one turn of the loop."""
+    if loop_name == "asyncio" and sys.version_info < (3, 11):
+        pytest.skip("asyncio of Python 3.10 decrypts all that has arrived before it asks the session for a buffer")
+    count = 80_000
+
+    def talk(address):
+        with connect_blocking(address, DEADLINE) as sock:
+            client = RecordClient(sock, authority.context())
+            client.sock.sendall(client.records([b"x"]))
+            assert client.read_exactly(1) == b"x"
+            flood = client.records([b"y"] * count)
+            sender = threading.Thread(target=sock.sendall, args=(flood,))
+            sender.start()
+            assert client.read_exactly(count) == b"y" * count
+            sender.join()
+
+    async def body():
+        options = {"terminator": None, "pin_buffers": pinned, **authority.options}
+        async with fastecho.EchoServer(port=0, **options) as server:
+            talking = in_thread(talk, server.address)
+            seen = [0]
+            while not talking.done():
+                await asyncio.sleep(0)
+                seen.append(server.stats.bytes_in)
+            await talking
+            steps = [after - before for before, after in itertools.pairwise(seen)]
+            assert server.stats.bytes_in == count + 1
+            assert max(steps) <= 16384
+            assert server.stats.yields > 0
+
+    run(body(), limit=30 * UNIT)
+
+
+def test_a_read_of_tls_becomes_long_again_when_records_are(run, pinned, authority):
+    """After reads that records of a byte have made short: 1 MiB takes 8 reads to grow, and then less than 100."""
+    block = random.Random(8).randbytes(16384)
+
+    def connect(address):
+        return RecordClient(connect_blocking(address, DEADLINE), authority.context())
+
+    def talk(client, contents):
+        client.sock.sendall(client.records(contents))
+        assert client.read_exactly(sum(map(len, contents))) == b"".join(contents)
+
+    async def body():
+        options = {"terminator": None, "pin_buffers": pinned, **authority.options}
+        async with fastecho.EchoServer(port=0, **options) as server:
+            client = await in_thread(connect, server.address)
+            with client.sock:
+                await in_thread(talk, client, [b"x"] * 4000)
+                before = server.stats.reads
+                for _ in range(64):
+                    await in_thread(talk, client, [block])
+                assert server.stats.reads - before < 1024
+
+    run(body(), limit=30 * UNIT)
+
+
+def test_little_is_taken_from_a_client_after_close_notify(run, authority):
+    """The loop decrypts what it discards, and uvloop took 2 MiB of it in one turn."""
+
+    def talk(address, loop):
+        held_up, go_on = threading.Event(), threading.Event()
+        with connect_blocking(address, DEADLINE) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32768)
+            client = RecordClient(sock, authority.context())
+            for _ in range(200):  # the server's receive buffer grows
+                sock.sendall(client.records([b"x" * 16384] * 8))
+                client.read_exactly(8 * 16384)
+            sock.sendall(client.records([b"\0"]))
+            assert client.read_exactly(1) == b"\0"
+            client.read_close_notify()
+            loop.call_soon_threadsafe(lambda: held_up.set() or go_on.wait(DEADLINE))
+            assert held_up.wait(DEADLINE)
+            try:
+                sock.settimeout(0.5)
+                sent, more = 0, client.records([b"y" * 16384] * 128)
+                with contextlib.suppress(TimeoutError):
+                    while sent < len(more):
+                        sent += sock.send(more[sent : sent + 16384])
+                return sent
+            finally:
+                go_on.set()
+
+    async def body():
+        async with fastecho.EchoServer(port=0, **authority.options) as server:
+            sent = await in_thread(talk, server.address, asyncio.get_running_loop())
+            assert sent <= 256 << 10
+
+    run(body(), limit=30 * UNIT)
 
 
 def test_a_drain_echoes_what_was_received_over_tls(run, authority):

@@ -258,6 +258,16 @@ def push(sock: socket.socket, chunk: bytes = b"x" * 65536, most: int = 16 << 20)
     return sent
 
 
+def push_once(sock: socket.socket, data: bytes) -> None:
+    """Send `data` without reading, as far as the server takes it."""
+    rest = memoryview(data)
+    sock.setblocking(False)
+    with contextlib.suppress(ConnectionError):
+        while rest and select.select([], [sock], [], QUIET)[1]:
+            rest = rest[sock.send(rest) :]
+    sock.settimeout(DEADLINE)
+
+
 def trickle(sock: socket.socket, data: bytes) -> None:
     """Send one byte at a time, a segment each."""
     with contextlib.suppress(ConnectionError):

@@ -4,12 +4,14 @@ import asyncio
 import os
 import socket
 import ssl
+import threading
 
 import pytest
 
 from clients import connect_blocking, read_exactly, read_to_eof, reset_socket
 from fastecho.testing import async_echo_server, certificates, echo_server
 from patience import DEADLINE
+from records import RecordClient
 
 
 def secure(server, context=None, name="localhost", timeout=10.0):
@@ -293,3 +295,16 @@ def test_a_blackhole_freezes_a_tls_connection():
         server.up()
         sock.settimeout(DEADLINE)
         assert read_exactly(sock, 4) == b"dark"
+
+
+@pytest.mark.parametrize("reply", ["echo", lambda data: data.upper()], ids=["echo", "function"])
+def test_thousands_of_records_are_answered_whole(reply):
+    """The server reads on after it has served others in between."""
+    count = 20_000
+    with echo_server(tls=True, reply=reply, terminator=None) as server:
+        with connect_blocking(server.address, DEADLINE) as sock:
+            client = RecordClient(sock, certificates().client_context())
+            sender = threading.Thread(target=sock.sendall, args=(client.records([b"x"] * count),))
+            sender.start()
+            assert client.read_exactly(count) == (b"x" if reply == "echo" else b"X") * count
+            sender.join()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import ssl
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +13,7 @@ from ..errors import TLSError
 if TYPE_CHECKING:
     from ..config import ServerConfig
 
-__all__ = ["ALPN", "HANDSHAKE_TIMEOUT", "AlertPending", "server_context"]
+__all__ = ["ALPN", "HANDSHAKE_TIMEOUT", "READ_TIME", "AlertPending", "server_context"]
 
 ALPN = "echo"
 """The protocol that the server selects if a client offers it (RFC 7301)."""
@@ -19,11 +21,16 @@ ALPN = "echo"
 HANDSHAKE_TIMEOUT = 5.0
 """Seconds a client has for its handshake; the loops' own default is 60."""
 
+READ_TIME = 0.0005
+"""Seconds for the reads into one buffer, after which other connections are served."""
+
 _VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
+_LARGEST_RECORD = 16384
+"""Bytes of data in it (RFC 8446, section 5.1)."""
 
-_MOST_BARREN = 32768
-"""Bytes of TLS that may arrive without a byte of data in them; the largest record has 16 KiB."""
+_MOST_BARREN = 2 * _LARGEST_RECORD
+"""Bytes of TLS that may arrive without a byte of data in them."""
 
 
 class AlertPending(ssl.SSLWantReadError):
@@ -41,12 +48,26 @@ class _ServerSide(ssl.SSLObject):
 
     A client that sends records without data loses its connection. OpenSSL derives new keys for each KeyUpdate, which
     has 27 bytes, and it returns when it has taken all of them: a flood held up the loop for seconds (hazard 47).
+
+    The reads into one buffer end at a record, once they have taken READ_TIME. A record of one byte takes as long as one
+    of a thousand, and a loop reads until the buffer is full or nothing is left (hazard 52).
+
+    Attributes:
+        out_of_time: whether reads have ended so. The loop takes it that nothing is left: the session must pause and
+            resume reading.
     """
 
     incoming: ssl.MemoryBIO
     outgoing: ssl.MemoryBIO
+    out_of_time = False
+    _reads_end = math.inf
     _barren = 0
     _failure: ssl.SSLError | None = None
+
+    def begin_reads(self) -> None:
+        """The reads that follow are into one buffer."""
+        self.out_of_time = False
+        self._reads_end = time.monotonic() + READ_TIME
 
     def do_handshake(self) -> None:
         if self._failure is not None:
@@ -62,6 +83,10 @@ class _ServerSide(ssl.SSLObject):
             raise AlertPending(ssl.SSL_ERROR_WANT_READ, "the alert has not been sent") from error
 
     def read(self, len: int = 1024, buffer: Any = None) -> Any:
+        if buffer is None:  # to discard: OpenSSL returns one record, and Python would make room for all of `len`
+            len = min(len, _LARGEST_RECORD)
+        elif self.out_of_time:
+            raise ssl.SSLWantReadError(ssl.SSL_ERROR_WANT_READ, "others are to be served first")
         before = self.incoming.pending
         try:
             got = super().read(len, buffer)
@@ -71,6 +96,8 @@ class _ServerSide(ssl.SSLObject):
                 raise ssl.SSLError(ssl.SSL_ERROR_SSL, "too many records without data") from None
             raise
         self._barren = 0
+        if buffer is not None:
+            self.out_of_time = time.monotonic() > self._reads_end
         return got
 
 

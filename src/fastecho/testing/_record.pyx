@@ -137,9 +137,7 @@ cdef class RecordingSession(EchoSession):
         if ended:
             self.context.counters.bytes_discarded += size - to_answer
             return self.end_session(END_TERMINATOR)
-        if size == self.context.buffer_size and not self.queued:
-            return self.yield_after_full_reads()
-        return 0
+        return self.yield_if_due(size)
 
     cdef int push(self, bytes data) except -1:
         """Send `data` at once if nothing is queued, else through the transport."""

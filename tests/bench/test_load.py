@@ -3,6 +3,7 @@
 import contextlib
 import os
 import select
+import selectors
 import shutil
 import socket
 import sys
@@ -15,7 +16,10 @@ import trustme
 import fastecho
 from bench_servers import c_server, echo, ncat, serving, slow_connection, stalling, tls_context
 from fastecho.bench import Interrupted, LoadError, LoadSpec, SizeRange, Stop, run_load
+from fastecho.bench._load import Phase
+from fastecho.bench._tls import TLSEngine
 from fastecho.bench.measure import measure
+from fastecho.bench.target import Address
 from fastecho.errors import ConfigError
 from patience import DEADLINE
 
@@ -251,6 +255,41 @@ def test_tls_sends_what_the_socket_does_not_take_at_once():
                                    tls_insecure=True, timeout=DEADLINE), count_all=True)  # fmt: skip
     assert not result.error_count, result.error_details
     assert result.bytes >= 16 << 20
+
+
+class Tireless:
+    """A TLS socket of which each read finds as much as it asks for."""
+
+    def __init__(self, sock):
+        self.sock, self.reads = sock, 0
+
+    def fileno(self):
+        return self.sock.fileno()
+
+    def recv(self, most):
+        self.reads += 1
+        return bytes(min(most, 4096))
+
+    def send(self, data):
+        return len(data)
+
+    def pending(self):
+        return 0
+
+
+def test_a_tls_server_that_sends_as_fast_as_is_read_leaves_the_other_connections_their_turn():
+    """One of four connections of 1 MiB was served for up to two seconds, and the others were not."""
+    spec = LoadSpec(target="tls://127.0.0.1:1", size=4096, connections=1, tls_insecure=True, verify=False)
+    engine = TLSEngine(spec, Address(socket.AF_INET, "127.0.0.1", 1), server_name="localhost", count_all=False)
+    connection, (ours, _theirs) = engine.connections[0], socket.socketpair()
+    with ours, _theirs:
+        sock = connection.sock = Tireless(ours)
+        engine.poller.register(sock, selectors.EVENT_READ, connection)
+        engine.seen, connection.handshake_done = Phase.MEASURE, True
+        engine._begin(connection)
+        engine._receive(connection, sock)
+        assert 1 < sock.reads < 1000
+        engine.poller.close()
 
 
 @pytest.mark.skipif(shutil.which("ncat") is None, reason="ncat is not installed")

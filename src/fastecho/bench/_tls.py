@@ -28,6 +28,9 @@ from .spec import PERIOD, LoadSpec
 from .target import Address
 
 _SWEEP, _RETRY, _CATCH_UP, _PENDING = 50_000_000, 100_000_000, 1_000_000_000, 32  # as in _load.pyx
+_TURN = 1 << 18
+"""Bytes that are read from one connection before the others are looked at. A server may send as fast as we read."""
+
 CONNECT, _, MEASURE, DRAIN, STOP = Phase
 _AGAIN = (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError, InterruptedError)
 
@@ -250,7 +253,8 @@ class TLSEngine:
         self.poller.register(c.sock, selectors.EVENT_READ | selectors.EVENT_WRITE, c)
 
     def _receive(self, c: Connection, sock: ssl.SSLSocket) -> None:
-        while c.sock is sock:
+        received = 0
+        while c.sock is sock and (received < _TURN or sock.pending()):
             try:
                 data = sock.recv(self.chunk)
             except _AGAIN:
@@ -283,6 +287,7 @@ class TLSEngine:
                 self._fail(c, "excess", got=data[place:], expected=bytes(expected[place:]))
                 return
             c.rx_at = (c.rx_at + len(data)) % PERIOD
+            received += len(data)
             c.received += len(data)
             c.expected -= len(data)
             self._count(c, len(data))

@@ -155,6 +155,19 @@ def test_a_server_accepts_after_a_lack_of_memory(run):
     run(body())
 
 
+def test_a_server_sweeps_after_a_lack_of_memory(run):
+    """A loop that has no memory for the timer, or to call it, loses it."""
+
+    async def body():
+        async with fastecho.EchoServer(port=0, idle_timeout=0.2) as server, Client.to(server.address) as client:
+            server._sweep_timer.cancel()
+            server.revive()
+            assert await client.ask(b"before") == b"before"
+            await until(lambda: server.stats.ends["idle"] == 1, "the idle time-out")
+
+    run(body())
+
+
 def test_close_twice_and_close_before_start(run):
     async def body():
         server = fastecho.EchoServer(port=0)

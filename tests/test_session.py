@@ -1,5 +1,6 @@
 """The session driven through get_buffer and buffer_updated with chosen cuts, against the reference model."""
 
+import asyncio
 import contextlib
 import select
 import socket
@@ -333,6 +334,72 @@ def test_the_client_of_a_transport_that_is_given_up_is_reset(loop):
         with pytest.raises(ConnectionResetError):
             client.recv(1)
     assert sum(group.stats()["ends"].values()) == 1
+    group.close()
+
+
+def test_the_client_of_a_transport_that_never_closes_its_socket_is_reset(loop, pinned):
+    """Hazard 51: something refers to the transport for ever, as libuv does in the middle of a write."""
+    with group_of(loop, pin_buffers=pinned, terminator=None) as (group, config):
+        with socket.create_server(("127.0.0.1", 0)) as listener, connect_blocking(listener.getsockname()) as client:
+            accepted, _ = listener.accept()
+            with accepted:
+                wire = Wire(extra={"socket": accepted})
+                driven = Driven(group, config, loop, wire)
+                wire.closing = True
+                for now in range(3):
+                    group.sweep(float(now))
+                with pytest.raises(ConnectionResetError):
+                    client.recv(1)
+                driven.lose(None)
+
+
+def test_a_session_that_has_no_memory_to_begin_resets_its_client(loop):
+    """The loop would leave the connection open, and never read from it."""
+
+    def source_of(address):
+        raise MemoryError
+
+    group, errors = Sessions(ServerConfig(terminator=None), loop, direct=True), []
+    group.source_of = source_of
+    loop.set_exception_handler(lambda loop, context: errors.append(context["exception"]))
+    with socket.create_server(("127.0.0.1", 0)) as listener, connect_blocking(listener.getsockname()) as client:
+        client.sendall(b"x")
+        accepted, _ = listener.accept()
+        accepted.setblocking(False)
+
+        async def accept():
+            connecting = asyncio.ensure_future(loop.connect_accepted_socket(group.new_session, accepted))
+            await until(lambda: group.stats()["ends"]["error"], "the end of the session")
+            connecting.cancel()
+            await asyncio.wait([connecting])
+
+        loop.run_until_complete(accept())
+        with pytest.raises(ConnectionResetError):
+            client.recv(1)
+    assert group.stats()["active"] == 0
+    assert [type(error) for error in errors] == [MemoryError]
+    group.close()
+
+
+def test_a_yield_that_the_loop_does_not_end_is_ended_by_the_sweep(loop, pinned):
+    """Hazard 51: without memory a loop reports an error in place of the call."""
+
+    class DeafLoop:
+        time = loop.time
+
+        def call_soon(self, callback):
+            pass
+
+    config = ServerConfig(terminator=None, pin_buffers=pinned)
+    group = Sessions(config, DeafLoop())
+    driven = Driven(group, config, loop)
+    while not driven.wire.reading_paused:
+        view = driven.buffer()
+        view[:] = b"x" * len(view)
+        driven.session.buffer_updated(len(view))
+    group.sweep(1.0)
+    assert not driven.wire.reading_paused
+    driven.lose(None)
     group.close()
 
 

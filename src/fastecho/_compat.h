@@ -113,6 +113,14 @@ static inline void fe_close_means_reset(int fd)
     setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
 }
 
+/* End a connection with RST, and leave the descriptor open. A UNIX socket has no RST. */
+static inline void fe_reset_now(int fd)
+{
+    struct sockaddr none = {.sa_family = AF_UNSPEC};
+    if (connect(fd, &none, sizeof none) != 0)
+        shutdown(fd, SHUT_RDWR);
+}
+
 /* Take 8 KiB at a time from the client: for what is discarded, but costs time to read. */
 static inline void fe_receive_little(int fd)
 {

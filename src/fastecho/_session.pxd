@@ -65,6 +65,7 @@ cdef class EchoSession(SessionBase):
     cdef int resume_reading(self) except -1
     cdef int end_session(self, End cause) except -1
     cdef int send_fin(self) except -1
+    cdef int begin(self) except -1
     cdef int close(self) except -1
     cdef int reset(self, End cause) except -1
     cdef void release_buffer(self) noexcept

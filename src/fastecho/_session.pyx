@@ -24,8 +24,8 @@ from ._counters cimport (
 )
 from ._scan cimport scan
 from ._sys cimport (
-    FE_ASSERT, FE_SEND_FLAGS, SHUT_WR, fe_close_means_reset, fe_keep_urgent_inline, fe_receive_little, fe_unacknowledged,
-    fe_would_block, send, shutdown,
+    FE_ASSERT, FE_SEND_FLAGS, SHUT_WR, fe_close_means_reset, fe_keep_urgent_inline, fe_receive_little, fe_reset_now,
+    fe_unacknowledged, fe_would_block, send, shutdown,
 )
 
 from ._counters import CAUSES as _CAUSES
@@ -231,25 +231,36 @@ cdef class EchoSession(SessionBase, asyncio.BufferedProtocol):
     # -- begin ------------------------------------------------------------------------------------------------------
 
     def connection_made(self, transport):
-        cdef object sock
         self.transport = transport
+        self.progress.active_at = self.progress.progress_at = self.context.now
+        self.clear_pending()
+        try:
+            self.registry.add(self)         # first: if abort() fails too, the sweep gives the transport up
+            self.begin()
+        except Exception:                   # the loop would leave the connection open, and never read from it
+            self.end = END_ERROR
+            if self.fd >= 0:
+                fe_close_means_reset(self.fd)
+            self.abort_transport()
+            raise
+
+    cdef int begin(self) except -1:
+        cdef object sock
         if self.registry.tls:
-            self.ssl_object = transport.get_extra_info("ssl_object")
+            self.ssl_object = self.transport.get_extra_info("ssl_object")
         else:
-            sock = (<Sessions>self.registry).socket_of(transport)
+            sock = (<Sessions>self.registry).socket_of(self.transport)
             if sock is not None:
                 self.fd = sock.fileno()
                 if self.registry.over_unix:
                     fe_keep_urgent_inline(self.fd)
-        self.progress.active_at = self.progress.progress_at = self.context.now
-        self.clear_pending()
-        self.registry.add(self)
         if self.registry.log is not None:
-            self.log_event(f"starts, from {self.client or transport.get_extra_info('peername') or 'a client that has left'}")
+            self.log_event(f"starts, from {self.client or self.transport.get_extra_info('peername') or 'a client that has left'}")
         if self.registry.pinned:
             self.buffer = self.registry.pool.acquire()
         if self.registry.closed or (self.registry.pinned and self.buffer == NULL) or not self.is_admitted():
             self.reset(END_REFUSED)
+        return 0
 
     cdef bint is_admitted(self) except -1:
         if self.registry.source_of is None:
@@ -379,6 +390,8 @@ cdef class EchoSession(SessionBase, asyncio.BufferedProtocol):
         elif self.resuming:
             self.transport.pause_reading()      # asyncio takes reading as resumed, though that has failed
             self.resume_reading()
+        if self.yielding:                       # the loop may have failed to call it
+            self.end_yield()
         return 0
 
     cdef int sweep(self, double now) except -1:
@@ -387,7 +400,7 @@ cdef class EchoSession(SessionBase, asyncio.BufferedProtocol):
         if self.connection_lost_is_due():
             self.overdue += 1
             return self.give_transport_up() if self.overdue == OVERDUE else 0
-        if self.queued or self.resuming:
+        if self.queued or self.resuming or self.yielding:
             self.recover()
         if self.state == OPEN and self.progress.acknowledged == <int64_t>self.sent:
             unacknowledged = 0              # so at the last sweep, and nothing was sent since
@@ -412,8 +425,8 @@ cdef class EchoSession(SessionBase, asyncio.BufferedProtocol):
             return True
 
     cdef int give_transport_up(self) except -1:
-        """End as if connection_lost had come: the transport had no memory to schedule it, and does not try again. When nothing
-        refers to the transport any more, it closes its socket."""
+        """End as if connection_lost had come: the transport had no memory to schedule it, and does not try again. It closes its
+        socket when nothing refers to it any more, which may be never. So the connection is ended here."""
         cdef int fd = -1
         try:
             self.transport.set_write_buffer_limits(0)       # RuntimeError of uvloop: the socket is closed already
@@ -421,7 +434,7 @@ cdef class EchoSession(SessionBase, asyncio.BufferedProtocol):
         except (RuntimeError, AttributeError):
             pass
         if fd >= 0:
-            fe_close_means_reset(fd)
+            fe_reset_now(fd)
         self.fd = -1
         if self.end <= END_EOF:
             self.end = END_ERROR

@@ -14,6 +14,7 @@ cdef extern from "_compat.h" nogil:
     uint64_t fe_inode(int fd)
     int fe_left(int fd)
     void fe_close_means_reset(int fd)
+    void fe_reset_now(int fd)
     void fe_keep_urgent_inline(int fd)
     void fe_receive_little(int fd)
     void* fe_map(size_t size)

@@ -236,6 +236,7 @@ class EchoServer:
         """End a server that has stopped accepting, without waiting: sessions that are left are forgotten."""
         if self._sweep_timer is not None and self._sessions is not None:
             self._sweep_timer.cancel()
+            self._sweep_timer = None
             self._sessions.close()
         _log.log(self._level, "closed")
         self._closed.set()
@@ -328,9 +329,11 @@ class EchoServer:
         await self._until_empty(self.config.drain_timeout)
 
     def revive(self) -> None:
-        """After a lack of memory: accept again, if a listener has fallen silent."""
+        """After a lack of memory: accept again, if a listener has fallen silent; sweep again, if the timer was lost."""
         if self._acceptor is not None:
             self._acceptor.revive()
+        if self._sweep_timer is not None:
+            self._sweep_timer.tick()
 
     def close_copies(self) -> None:
         """In a forked child: close the child's copies of the listening sockets, which would keep the port open."""

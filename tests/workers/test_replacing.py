@@ -10,6 +10,7 @@ import selectors
 import signal
 import socket
 import sys
+import textwrap
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -232,6 +233,35 @@ def test_a_worker_with_a_sigterm_of_its_own_leaves_when_its_successor_is_ready()
             wait_until(lambda: load.done > 400, "more load")
         assert load.refused == load.failures == []
         assert len(service.started()) == 3
+        assert service.stop() == 0
+
+
+def test_a_worker_that_has_lacked_memory_is_replaced_and_loses_no_client(tmp_path: Path) -> None:
+    """A loop that has no memory for a callback reports that, and has lost it: a client may wait for ever."""
+    before = f"""
+        import os
+        import fastecho._workers.worker as module
+
+        def beat(self, whole=module.Worker._beat):
+            try:
+                os.close(os.open({str(tmp_path / "short")!r}, os.O_CREAT | os.O_EXCL))
+            except FileExistsError:
+                pass
+            else:
+                self._loop.call_exception_handler({{"message": "short", "exception": MemoryError()}})
+            whole(self)
+
+        module.Worker._beat = beat
+        module.HEARTBEAT = 0.05
+    """
+    with Service.supervisor({}, textwrap.dedent(before)) as service:
+        short = service.current()[0]
+        with Load(service.address) as load:
+            wait_until(lambda: not is_alive(short), "its end")
+            wait_until(lambda: load.done > 200, "more load")
+        assert load.refused == load.failures == []
+        assert service.errors.count("out of memory") == 1
+        assert len(service.workers()) == 1
         assert service.stop() == 0
 
 

@@ -11,7 +11,7 @@ import socket
 # From the worker.
 READY = b"ready"
 LEAVING = b"leaving"
-"""The worker alone got a SIGTERM: it serves on until its successor is ready."""
+"""The worker alone got a SIGTERM, or has lacked memory: it serves on until its successor is ready."""
 DRAINED = b"drained"
 """After REMOVE and STOP: every client in the queues has been accepted, and the sockets are closed here."""
 

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 HEARTBEAT = 1.0
 """Seconds between two beats."""
+REPLACEABLE_EVERY = 10
+"""Beats between two times that a worker may ask for a successor: it does when it has lacked memory. A loop without
+memory for a callback has lost it, and with it perhaps a connection that only the end of the process can reset."""
 LEAVE_PATIENCE = 2.0
 """Seconds to wait for a successor after a SIGTERM of this worker's own."""
 
@@ -87,7 +90,8 @@ class Worker:
         self._server = EchoServer(config, sockets=sockets, counters=counters, tls_context=tls_context)
         self._ending: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._retiring = self._stopping = self._short_of_memory = False
+        self._retiring = self._stopping = self._short_of_memory = self._must_be_replaced = False
+        self._beats = 0
 
     async def run(self) -> int:
         """Serve to the end; return the exit code."""
@@ -110,10 +114,14 @@ class Worker:
     def _beat(self) -> None:
         self._counters.beat()
         self._loop.call_later(HEARTBEAT, self._beat)
+        self._beats += 1
         if self._short_of_memory:
             self._short_of_memory = False
-            _log.error("out of memory: connections were lost, or have had to wait")
+            _log.error("out of memory: connections were lost, or have had to wait; this worker will be replaced")
             self._server.revive()
+            self._must_be_replaced = True
+        if self._must_be_replaced and self._beats % REPLACEABLE_EVERY == 0:
+            self._channel.send(LEAVING)
 
     def _on_loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """Leave the report of a lack of memory, and what has to follow, to the next beat: either needs some."""

@@ -12,6 +12,7 @@ import fastecho
 from clients import Client, connect_blocking, echo_once, read_exactly
 from fastecho import ServerConfig
 from fastecho.errors import AddressError, AddressInUseError, ConfigError
+from fastecho.server import SweepTimer
 from patience import UNIT, until
 
 
@@ -155,12 +156,20 @@ def test_a_server_accepts_after_a_lack_of_memory(run):
     run(body())
 
 
-def test_a_server_sweeps_after_a_lack_of_memory(run):
+def test_a_server_sweeps_after_a_lack_of_memory(run, monkeypatch):
     """A loop that has no memory for the timer, or to call it, loses it."""
+    timers = []
+
+    class Kept(SweepTimer):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            timers.append(self)
+
+    monkeypatch.setattr("fastecho.server.SweepTimer", Kept)
 
     async def body():
         async with fastecho.EchoServer(port=0, idle_timeout=0.2) as server, Client.to(server.address) as client:
-            server._sweep_timer.cancel()
+            timers[0].cancel()
             server.revive()
             assert await client.ask(b"before") == b"before"
             await until(lambda: server.stats.ends["idle"] == 1, "the idle time-out")

@@ -6,6 +6,7 @@ import select
 import selectors
 import shutil
 import socket
+import ssl
 import sys
 import threading
 import time
@@ -257,17 +258,17 @@ def test_tls_sends_what_the_socket_does_not_take_at_once():
     assert result.bytes >= 16 << 20
 
 
-class Tireless:
-    """A TLS socket of which each read finds as much as it asks for."""
+class Tireless(ssl.SSLSocket):
+    """A TLS socket of which each read finds as much as it asks for; it calls `after` in its 200th."""
 
-    def __init__(self, sock):
-        self.sock, self.reads = sock, 0
-
-    def fileno(self):
-        return self.sock.fileno()
+    def __init__(self, sock, after):
+        socket.socket.__init__(self, fileno=sock.detach())
+        self.after, self.reads = after, 0
 
     def recv(self, most):
         self.reads += 1
+        if self.reads == 200:
+            self.after()
         return bytes(min(most, 4096))
 
     def send(self, data):
@@ -281,15 +282,16 @@ def test_a_tls_server_that_sends_as_fast_as_is_read_leaves_the_other_connections
     """One of four connections of 1 MiB was served for up to two seconds, and the others were not."""
     spec = LoadSpec(target="tls://127.0.0.1:1", size=4096, connections=1, tls_insecure=True, verify=False)
     engine = TLSEngine(spec, Address(socket.AF_INET, "127.0.0.1", 1), server_name="localhost", count_all=False)
-    connection, (ours, _theirs) = engine.connections[0], socket.socketpair()
-    with ours, _theirs:
-        sock = connection.sock = Tireless(ours)
+    [connection], (ours, theirs) = engine.connections, socket.socketpair()
+    with theirs, Tireless(ours, lambda: engine.enter_phase(Phase.STOP, 0)) as sock:
+        theirs.send(b"readable")
+        engine.retries.clear()
         engine.poller.register(sock, selectors.EVENT_READ, connection)
-        engine.seen, connection.handshake_done = Phase.MEASURE, True
-        engine._begin(connection)
-        engine._receive(connection, sock)
-        assert 1 < sock.reads < 1000
-        engine.poller.close()
+        connection.sock, connection.handshake_done = sock, True
+        engine.enter_phase(Phase.MEASURE, 0)
+        engine.run()
+        assert 200 <= sock.reads < 400
+        engine.close()
 
 
 @pytest.mark.skipif(shutil.which("ncat") is None, reason="ncat is not installed")

@@ -6,6 +6,7 @@ import contextlib
 import socket
 import ssl
 import struct
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -447,7 +448,11 @@ def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
 
 
 @pytest.mark.parametrize("name", TLS)
-def test_a_hostile_client_of_tls_keeps_within_its_bounds(stage: Stage, name: str) -> None:
+def test_a_hostile_client_of_tls_keeps_within_its_bounds(
+    stage: Stage, name: str, request: pytest.FixtureRequest
+) -> None:
+    if name.startswith("floods") and request.node.callspec.params["stage"] == "asyncio" and sys.version_info < (3, 11):
+        pytest.skip("asyncio of Python 3.10 echoes each record by itself, and logs each one that a reset client misses")
     play_one(stage, TLS, name, times=2)
 
 

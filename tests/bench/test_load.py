@@ -279,7 +279,7 @@ class Tireless(ssl.SSLSocket):
 
 
 def test_a_tls_server_that_sends_as_fast_as_is_read_leaves_the_other_connections_their_turn():
-    """One of four connections of 1 MiB was served for up to two seconds, and the others were not."""
+    """One of four connections of 1 MiB was served for seconds, and the others were not."""
     spec = LoadSpec(target="tls://127.0.0.1:1", size=4096, connections=1, tls_insecure=True, verify=False)
     engine = TLSEngine(spec, Address(socket.AF_INET, "127.0.0.1", 1), server_name="localhost", count_all=False)
     [connection], (ours, theirs) = engine.connections, socket.socketpair()

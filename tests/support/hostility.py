@@ -243,29 +243,20 @@ def descriptors(pid: int) -> int:
 # What many misbehaviours do
 
 
-def push(sock: socket.socket, chunk: bytes = b"x" * 65536, most: int = 16 << 20) -> int:
-    """Send without reading until the server takes no more; the bytes that went."""
+def push(sock: socket.socket, data: bytes = b"x" * 65536, most: int = 16 << 20) -> int:
+    """Send `data` again and again, and read nothing, until the server takes no more; the bytes that went."""
     sent = 0
     sock.setblocking(False)
     try:
         while sent < most and select.select([], [sock], [], QUIET)[1]:
+            rest = memoryview(data)[sent % len(data) :][: most - sent]
             with contextlib.suppress(BlockingIOError, ssl.SSLWantWriteError):
-                sent += sock.send(chunk)
+                sent += sock.send(rest)
     except (ConnectionError, ssl.SSLError):
         pass
     finally:
         sock.settimeout(DEADLINE)
     return sent
-
-
-def push_once(sock: socket.socket, data: bytes) -> None:
-    """Send `data` without reading, as far as the server takes it."""
-    rest = memoryview(data)
-    sock.setblocking(False)
-    with contextlib.suppress(ConnectionError):
-        while rest and select.select([], [sock], [], QUIET)[1]:
-            rest = rest[sock.send(rest) :]
-    sock.settimeout(DEADLINE)
 
 
 def trickle(sock: socket.socket, data: bytes) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Iterable
+import threading
+from collections.abc import Sequence
 
 
 class RecordClient:
@@ -26,34 +27,40 @@ class RecordClient:
             return False
         return True
 
-    def records(self, contents: Iterable[bytes]) -> bytes:
+    def records(self, contents: Sequence[bytes]) -> bytes:
         """A record for each of the contents. They must be sent in the order in which they were made."""
         for content in contents:
             self._tls.write(content)
         return self._outgoing.read()
 
+    def exchange(self, contents: Sequence[bytes]) -> bytes:
+        """Send a record for each of the contents, and read as many bytes meanwhile."""
+        sender = threading.Thread(target=self.sock.sendall, args=(self.records(contents),))
+        sender.start()
+        got = self.read_exactly(sum(map(len, contents)))
+        sender.join()
+        return got
+
     def read_exactly(self, count: int) -> bytes:
         got = bytearray()
         while len(got) < count:
-            try:
-                got += self._tls.read(count - len(got))
-            except ssl.SSLWantReadError:
-                data = self.sock.recv(65536)
-                assert data, f"{len(got)} of {count} bytes, then EOF"
-                self._incoming.write(data)
+            data = self._read(count - len(got))
+            assert data, f"{len(got)} of {count} bytes, then close_notify"
+            got += data
         return bytes(got)
 
     def read_close_notify(self) -> None:
-        """Read until the server's close_notify. AssertionError: data comes, or a bare FIN."""
+        """AssertionError: data comes before it, or a bare FIN."""
+        assert self._read(1) == b""
+
+    def _read(self, most: int) -> bytes:
+        """Some bytes of data; none after close_notify."""
         while True:
             try:
-                data = self._tls.read(65536)
+                return self._tls.read(most)
+            except ssl.SSLZeroReturnError:
+                return b""
             except ssl.SSLWantReadError:
                 arrived = self.sock.recv(65536)
                 assert arrived, "FIN without close_notify"
                 self._incoming.write(arrived)
-            except ssl.SSLZeroReturnError:
-                return
-            else:
-                assert not data, f"{len(data)} bytes came"
-                return

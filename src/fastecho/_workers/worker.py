@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
 HEARTBEAT = 1.0
 """Seconds between two beats."""
-REPLACEABLE_EVERY = 10
-"""Beats between two times that a worker may ask for a successor: it does when it has lacked memory. A loop without
-memory for a callback has lost it, and with it perhaps a connection that only the end of the process can reset."""
+BEATS_BETWEEN_REQUESTS = 10
+"""A worker that has lacked memory asks for a successor at each tenth beat, until one takes its place. Its loop has lost
+the callbacks that it had no memory for. Only the end of the process resets the clients that wait for those."""
 LEAVE_PATIENCE = 2.0
 """Seconds to wait for a successor after a SIGTERM of this worker's own."""
 
@@ -120,7 +120,7 @@ class Worker:
             _log.error("out of memory: connections were lost, or have had to wait; this worker will be replaced")
             self._server.revive()
             self._must_be_replaced = True
-        if self._must_be_replaced and self._beats % REPLACEABLE_EVERY == 0:
+        if self._must_be_replaced and self._beats % BEATS_BETWEEN_REQUESTS == 0:
             self._channel.send(LEAVING)
 
     def _on_loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

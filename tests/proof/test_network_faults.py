@@ -27,6 +27,7 @@ import pytest
 
 from checked import Client, exchange, fill, finish
 from clients import connect_blocking, make_socket
+from evidence import greatest
 from hosts import CLIENT, SERVER, Host, Link, join, require_hosts, require_tun
 from patience import DEADLINE, UNIT, wait_until
 from processes import Service, echoes
@@ -254,7 +255,7 @@ def test_connections_outlive_a_link_that_is_down(
         assert not echoed.done()
         client.ip("link set eth0 up")
         record_property("bytes", echoed.result())
-    record_property("seconds down", seconds)
+    record_property("seconds down", greatest(seconds))
 
 
 @pytest.mark.usefixtures("wire")
@@ -301,7 +302,7 @@ def test_a_window_that_is_shut_for_long_costs_no_byte(amount: Amount, record_pro
         while time.monotonic() < end:
             exchange([other], 20_000)
         finish(clients, 60 * UNIT)
-    record_property("seconds shut", seconds)
+    record_property("seconds shut", greatest(seconds))
     record_property("bytes", sum(client.received for client in clients))
 
 
@@ -382,7 +383,7 @@ def test_a_flood_of_syns(hosts: tuple[Host, Host], service: Service, amount: Amo
                 exchange(sockets, 10_000)
         assert echoes(sock)
     record_property("SYNs", sent[0])
-    record_property("p99 quiet, us", round(quiet * 1e6))
-    record_property("p99 flooded, us", round(busy * 1e6))
+    record_property("p99 quiet, us", greatest(round(quiet * 1e6)))
+    record_property("p99 flooded, us", greatest(round(busy * 1e6)))
     assert sent[0] >= 0.9 * rate * seconds
     assert busy <= 3 * quiet

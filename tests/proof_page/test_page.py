@@ -145,11 +145,13 @@ def test_the_evidence_of_pytest_is_read(pytester: pytest.Pytester, monkeypatch: 
     pytester.makepyfile(
         """
         import pytest
+        from evidence import greatest
 
         @pytest.mark.proof("It holds.")
         @pytest.mark.parametrize("case", [1, 2])
         def test_holds(case, amount, record_property):
             record_property("steps", amount(suite=1, proof=20))
+            record_property("p99, us", greatest(3000 + case))
 
         @pytest.mark.proof("It breaks.")
         def test_breaks():
@@ -170,7 +172,7 @@ def test_the_evidence_of_pytest_is_read(pytester: pytest.Pytester, monkeypatch: 
     assert {text: each.outcome for text, each in found.items()} == {
         "It holds.": "passed", "It breaks.": "failed", "It waits.": "not run",
     }  # fmt: skip
-    assert found["It holds."].amounts == {"steps": 40}
+    assert found["It holds."].amounts == {"steps": 40, "p99, us": 3002}
     assert found["It waits."].not_run == ("not here",)
 
 

@@ -8,6 +8,9 @@ the `amount` fixture and reports what it did with pytest's own `record_property(
         steps = amount(suite=500, proof=100_000, release=10_000_000)
         ...
         record_property("steps", steps)
+        record_property("worst p99, us", greatest(worst))
+
+Counts of several cases of a test, such as both event loops, are summed up; of `greatest` values the greatest stands.
 
 `pytest --amount proof --evidence FILE -m proof` writes a line of JSON for each such test. A skipped test is reported as
 not run, with the reason of the skip.
@@ -45,6 +48,11 @@ def amount(request: pytest.FixtureRequest) -> Callable[..., Any]:
         return {"suite": suite, "proof": proof, "release": proof if release is None else release}[chosen]
 
     return choose
+
+
+def greatest(value: float) -> float:
+    """A measured value for `record_property`: of several cases of a test, the greatest stands instead of the sum."""
+    return float(value)
 
 
 @pytest.hookimpl(tryfirst=True)

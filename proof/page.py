@@ -37,14 +37,8 @@ Lines and branches of Python and Cython that the suite runs, in all its processe
 `proof/uncovered.toml` with the reason. So is a condition of session, buffer and supervisor that always takes the same
 way."""
 
-KINDS = {
-    "proof": "`make proof`",
-    "release": "`python -m proof --amount release`",
-    "soak": "`make soak`",
-    "flakiness": "`make flakiness`",
-    "coverage": "`make coverage`",
-    "mutation": "`python proof/mutation.py`",
-}
+MACHINES = "The machines, each with the versions that were used:"
+LOAD = "load average at the start"
 
 
 def cell(text: str) -> str:
@@ -119,13 +113,6 @@ def duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} hours" if seconds >= 5400 else f"{seconds / 60:.1f} minutes"
 
 
-def described(kind: str, run: Run) -> str:
-    return (
-        f"{KINDS.get(kind, kind)}: {run.started}, {duration(run.seconds)}, commit {run.commit}. "
-        f"Machine: {facts(run.machine)}. Versions: {facts(run.versions)}. Command: `{run.command}`."
-    )
-
-
 def soak(records: Sequence[Record]) -> str:
     found = [run for record in records if record.kind == "soak" for run in record.runs]
     if not found:
@@ -162,9 +149,26 @@ def mutation(records: Sequence[Record]) -> str:
     return section("Mutation", MUTATION, table(head, lines, range(1, len(head)))) if lines else ""
 
 
+def place(run: Run) -> str:
+    """Machine and versions, without what is another one in each run."""
+    machine = {name: value for name, value in run.machine.items() if name != LOAD}
+    return f"{facts(machine)}; {facts(run.versions)}."
+
+
 def runs(records: Sequence[Record]) -> str:
-    lines = (described(record.kind, run) for record in records for run in record.runs)
-    return section("Runs, machine and versions", bullets(lines, "No run yet: `make proof`."))
+    found = [(record.kind, run) for record in records for run in record.runs]
+    places = list(dict.fromkeys(place(run) for _, run in found))
+    lines = (
+        (
+            kind, run.started, duration(run.seconds), f"`{run.command}`", run.commit, run.machine.get(LOAD, ""),
+            str(places.index(place(run)) + 1),
+        )
+        for kind, run in found
+    )  # fmt: skip
+    head = ("run", "started", "took", "command", "commit", LOAD, "machine")
+    known = "\n".join(f"{number}. {each}" for number, each in enumerate(places, 1))
+    shown = (table(head, lines), MACHINES, known) if found else ("No run yet: `make proof`.",)
+    return section("Runs, machines and versions", *shown)
 
 
 def page(records: Sequence[Record], findings: Findings) -> str:

@@ -37,7 +37,8 @@ def steps(case: str, count: int, **more: object) -> Evidence:
 
 def rows(text: str) -> list[list[str]]:
     """The cells of the lines of the first table, without its head."""
-    lines = [line for line in text.splitlines() if line.startswith("|")]
+    found = re.search(r"(?m)(?:^\|.*\n?)+", text)
+    lines = found[0].splitlines() if found else []
     return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines[2:]]
 
 
@@ -118,9 +119,19 @@ def test_what_was_found_and_what_was_not_run_by_hand_is_listed() -> None:
 
 
 def test_the_page_names_machine_versions_commit_and_duration_of_each_run() -> None:
-    last = section(page.page([record(steps("a", 1))], Findings()), "Runs")
-    for said in ("Some CPU", "Linux 6.18 x86_64", "Python 3.12.1", "uvloop 0.22.1", "0123456789", "1.5 minutes"):
-        assert said in last
+    first = replace(RUN, machine={**RUN.machine, "load average at the start": "0.50"})
+    again = replace(RUN, machine={**RUN.machine, "load average at the start": "2.25"}, commit="abcdef0123")
+    elsewhere = replace(RUN, versions={"Python": "3.13.0"})
+    records = [Record("proof", (first,)), Record("flakiness", (again, elsewhere))]
+    last = section(page.page(records, Findings()), "Runs")
+    before = ["2026-01-02 03:04 UTC", "1.5 minutes", "`python -m proof`"]
+    assert rows(last) == [
+        ["proof", *before, "0123456789", "0.50", "1"],
+        ["flakiness", *before, "abcdef0123", "2.25", "1"],
+        ["flakiness", *before, "0123456789", "", "2"],
+    ]
+    assert "1. processor Some CPU, system Linux 6.18 x86_64; Python 3.12.1, uvloop 0.22.1.\n" in last
+    assert "2. processor Some CPU, system Linux 6.18 x86_64; Python 3.13.0." in last
 
 
 def test_a_record_is_read_as_it_was_saved(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ test: $(VENV)/.test ## the whole suite; ARGS="-k linger" chooses
 	$(BIN)/python -m pytest $(ARGS)
 
 test-all: ## the suite on every Python from 3.10 to 3.14 that is here; without slow tests, and those of test-pytests
-	scripts/each-python $(MAKE) test ARGS='-n 4 -m "not slow and not alone" --ignore tests/testing/plugin $(LESS)'
+	scripts/each-python $(MAKE) test ARGS='-n 5 -m "not slow and not alone" --ignore tests/testing/plugin $(LESS)'
 
 test-pytests: wheel ## the plugin's tests, from the built wheel, with pytest 7, 8 and 9
 	PYTHON=$(PYTHON) scripts/each-pytest dist/*.whl

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import select
 import socket
 import ssl
@@ -11,6 +10,7 @@ import threading
 import time
 
 from clients import make_socket
+from descriptors import open_descriptors
 from fastecho._injection import ArmedFaults, FaultySession
 from fastecho._session import Sessions
 from fastecho.config import ServerConfig
@@ -96,7 +96,7 @@ class Host:
         self.clients = contextlib.ExitStack()
 
     def __enter__(self):
-        self.before = descriptors()
+        self.before = open_descriptors()
         self.group = Sessions(self.config, self.loop, tls=self.context is not None)
         self.thread = threading.Thread(target=self.loop.run_forever)
         self.thread.start()
@@ -108,7 +108,7 @@ class Host:
         self.call(self._end)
         try:
             if kind is None:
-                wait_until(lambda: descriptors() <= self.before, "no descriptor is left")
+                wait_until(lambda: not open_descriptors() - self.before, "no descriptor is left")
                 assert not self.complaints, self.complaints
                 assert all(each.ended.is_set() for each in self.seen)
                 assert self.group.count == 0
@@ -206,10 +206,6 @@ class Host:
 
     def stats(self):
         return Stats(**self.call(self.group.stats))
-
-
-def descriptors():
-    return len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
 
 
 def read_all(sock):

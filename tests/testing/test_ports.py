@@ -1,7 +1,6 @@
 """A server that is down, dark, or back again: at the same address, which no other program takes meanwhile."""
 
 import errno
-import os
 import random
 import select
 import socket
@@ -12,6 +11,7 @@ import threading
 import pytest
 
 from clients import connect_blocking, make_socket, read_exactly, read_to_eof
+from descriptors import open_descriptors
 from fastecho.testing import _listeners, echo_server
 from freed_ports import assert_port_freed
 from patience import DEADLINE, wait_until
@@ -338,12 +338,12 @@ def test_a_stop_in_the_dark(server):
 def test_nothing_is_left_of_it(state):
     with echo_server() as first:
         serves(first)
-    before = len(os.listdir("/dev/fd"))
+    before = open_descriptors()
     for family in FAMILIES:
         with echo_server(family=family) as server:
             serves(server)
             getattr(server, state)()
-    wait_until(lambda: len(os.listdir("/dev/fd")) == before, "no descriptor more than before")
+    wait_until(lambda: not open_descriptors() - before, "no descriptor is left open")
 
 
 # Close all, and reset

@@ -41,6 +41,7 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 def run(found: argparse.Namespace, argv: Sequence[str]) -> Run:
     started, begun = machine.now(), time.monotonic()
+    commit, where, versions = machine.commit(), machine.describe(), machine.versions()
     evidence = tests.run(found.amount, found.jobs, found.pytest)
     if found.fuzz is not None or not found.pytest:
         evidence += fuzzing.run(FUZZ[found.amount] if found.fuzz is None else found.fuzz, found.jobs)
@@ -48,9 +49,9 @@ def run(found: argparse.Namespace, argv: Sequence[str]) -> Run:
         started=started,
         seconds=round(time.monotonic() - begun, 1),
         command=shlex.join(["python", "-m", "proof", *argv]),
-        commit=machine.commit(),
-        machine=machine.describe(),
-        versions=machine.versions(),
+        commit=commit,
+        machine=where,
+        versions=versions,
         evidence=evidence,
     )
 

@@ -18,7 +18,11 @@ run again: `make proof` is the short form, `make soak HOURS=1` loads a service f
 
 METHOD = """\
 Where a test has several cases (both event loops, TLS and plain), the line has all of them: counts are summed up, and
-of a measured value the greatest stands. What a machine does not allow is not run, and never counts as passed."""
+of a measured value the greatest stands. What a machine does not allow is not run, and never counts as passed.
+
+Beside hostile clients, the other clients run with a real-time priority where the machine allows it: their p99 is then
+the server's, without the time in which they wait for a core. A misbehaviour that holds them up is tried three times at
+most. Besides its bound for each connection, the process may grow by 1 MiB in all."""
 
 SOAK = """\
 Two services of four workers have the same mixed load: messages of 1 B to 256 KiB, a connection for each message,

@@ -171,17 +171,18 @@ def test_write_time_out_over_a_socket(run):
 @pytest.mark.slow
 def test_a_slow_reader_outlives_the_write_time_out(run):
     async def body():
-        limit = 1.2 * UNIT
+        # The window opens again after four of these reads at most: a third of the time-out.
+        limit, pace = 3 * UNIT, 0.25 * UNIT
         listener = pinned_listener(sndbuf=16384, rcvbuf=16384)
         async with fastecho.EchoServer(sockets=[listener], write_timeout=limit, terminator=None) as server:
             async with Client.to(server.address, rcvbuf=16384, sndbuf=16384) as client:
                 sent = await client.fill(quiet=0.1)
                 loop = asyncio.get_running_loop()
                 start, got = loop.time(), 0
-                while loop.time() - start < 3 * limit:
+                while loop.time() - start < 1.5 * limit:
                     got += len(await client.receive(min(4096, sent - got)))
                     assert got < sent, "the test ran out of bytes"
-                    await asyncio.sleep(limit / 6)
+                    await asyncio.sleep(pace)
                 assert server.stats.active == 1
                 client.eof()
                 assert got + len(await client.rest()) == sent

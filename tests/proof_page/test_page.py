@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -187,6 +188,31 @@ def test_the_evidence_of_pytest_is_read(pytester: pytest.Pytester, monkeypatch: 
     assert found["It waits."].not_run == ("not here",)
 
 
+def test_a_test_that_ends_its_process_is_a_failure(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """pytest-xdist reports it with none of its properties."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests" / "support"))
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    pytester.makeini("[pytest]\nmarkers =\n    proof(promise): a promise\n")
+    pytester.makepyfile(
+        """
+        import os
+        import pytest
+
+        @pytest.mark.proof("It holds.")
+        def test_holds():
+            os._exit(3)
+        """
+    )
+    pytester.runpytest_subprocess(
+        "-p", "xdist.plugin", "-p", "evidence", "-p", "no:cacheprovider", "-n1", "--evidence=lines"
+    )
+    (found,) = read_evidence((pytester.path / "lines").read_text().splitlines())
+    assert (found.outcome, found.test) == (FAILED, "test_a_test_that_ends_its_process_is_a_failure.py::test_holds")
+    assert "crashed" in found.reason
+
+
 def test_the_page_of_the_repository_is_made_of_its_records() -> None:
     assert read(page.PAGE) == page.page(load_all(), Findings.load())
 
@@ -223,6 +249,24 @@ def test_a_run_takes_the_place_of_the_one_before_unless_it_is_added(saved: list[
     assert command.main(["--amount", "release", "--add", "--", "-k", "network"]) == 0
     assert [run.command.partition("release")[2] for run in saved[-1].runs] == ["", " --add -- -k network"]
     assert promises(saved[-1:])[0].amounts == {"steps": 2}
+
+
+def test_the_machine_is_described_before_a_run(saved: list[Record], monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+
+    def ran(*_: object) -> tuple[Evidence, ...]:
+        order.append("run")
+        return ()
+
+    def note(name: str) -> Callable[[], str]:
+        return lambda: order.append(name) or name
+
+    monkeypatch.setattr(command.tests, "run", ran)
+    for name in ("commit", "describe", "versions"):
+        monkeypatch.setattr(command.machine, name, note(name))
+    assert command.main([]) == 0
+    assert order == ["commit", "describe", "versions", "run"]
+    assert saved[-1].runs[-1].commit == "commit"
 
 
 def test_a_part_that_is_not_added_is_not_written(saved: list[Record]) -> None:

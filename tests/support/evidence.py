@@ -26,6 +26,8 @@ from typing import Any
 import pytest
 
 AMOUNTS = ("suite", "proof", "release")
+CRASH = "No test ends the process that runs it."
+"""The promise of a report that pytest-xdist makes for a test whose process died."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -75,10 +77,11 @@ class _Evidence:
         elif report.skipped:
             reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
             self._outcomes[test] = ("not run", reason.removeprefix("Skipped: "))
-        if report.when != "teardown":
+        crashed = report.when not in ("setup", "call", "teardown")
+        if report.when != "teardown" and not crashed:
             return
         properties = dict(report.user_properties)
-        if promise := properties.pop("promise", None):
+        if promise := properties.pop("promise", CRASH if crashed else None):
             outcome, reason = self._outcomes.get(test, ("passed", ""))
             record = {"promise": promise, "test": test, "amounts": properties, "outcome": outcome, "reason": reason}
             with self._file.open("a", encoding="utf-8") as file:

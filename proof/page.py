@@ -41,6 +41,7 @@ Lines and branches of Python and Cython that the suite runs, in all its processe
 `proof/uncovered.toml` with the reason. So is a condition of session, buffer and supervisor that always takes the same
 way."""
 
+MENDED = "Each bug has a test that fails without its mend. Where a test failed by chance, it is that test."
 MACHINES = "The machines, each with the versions that were used:"
 LOAD = "load average at the start"
 
@@ -67,7 +68,7 @@ def section(title: str, *paragraphs: str) -> str:
 
 def result(promise: Promise) -> str:
     if promise.outcome == FAILED:
-        return f"**failed** ({len(promise.failed)} of {promise.cases}): {'; '.join(promise.failed)}"
+        return f"**failed** ({len(promise.failed)} of {promise.cases}): {'; '.join(dict.fromkeys(promise.failed))}"
     if promise.outcome == NOT_RUN:
         return NOT_RUN
     return f"passed, {len(promise.not_run)} of {promise.cases} not run" if promise.not_run else "passed"
@@ -106,7 +107,7 @@ def not_run(found: Sequence[Promise], findings: Findings) -> str:
 
 def mended(findings: Findings) -> str:
     lines = (f"{each.what} `{each.test}`" for each in findings.mended)
-    return section("Found and mended", "Each bug has a test that fails without its mend.", bullets(lines, "None yet."))
+    return section("Found and mended", MENDED, bullets(lines, "None yet."))
 
 
 def facts(found: Mapping[str, str]) -> str:
@@ -138,7 +139,7 @@ def coverage(records: Sequence[Record]) -> str:
         for figures in found
         for name, counts in figures.items()
     )
-    head = ("file", "lines", "run", "branches", "one way only")
+    head = ("file", "lines", "lines run", "branches", "conditions that go one way")
     return section("Coverage", COVERAGE, table(head, lines, range(1, len(head)))) if found else ""
 
 
@@ -149,7 +150,7 @@ def mutation(records: Sequence[Record]) -> str:
         for run in found
         for module, counts in run.figures["modules"].items()
     )
-    head = ("module", "mutants", "killed", "listed with a reason")
+    head = ("module", "mutants", "killed", "survived, with a reason")
     return section("Mutation", MUTATION, table(head, lines, range(1, len(head)))) if lines else ""
 
 

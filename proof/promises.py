@@ -58,11 +58,14 @@ def combine(amounts: Iterable[Mapping[str, Amount]]) -> dict[str, Amount]:
 
 
 def amounts_text(amounts: Mapping[str, Amount]) -> str:
-    """`100,000 steps, 12 connections`; a text is put behind its name."""
-    return ", ".join(
-        f"{amount_name(name)}: {value}" if isinstance(value, str) else f"{number(value)} {amount_name(name)}"
-        for name, value in amounts.items()
-    )
+    """`100,000 steps, 12 connections`; a measured value or a text is put behind its name."""
+    return ", ".join(_amount_text(amount_name(name), value) for name, value in amounts.items())
+
+
+def _amount_text(name: str, value: Amount) -> str:
+    if isinstance(value, int):
+        return f"{number(value)} {name}"
+    return f"{name}: {value if isinstance(value, str) else number(value)}"
 
 
 def number(value: float) -> str:
@@ -79,7 +82,7 @@ def promises(records: Sequence[Record]) -> list[Promise]:
     return [
         Promise(
             text, test, kind, len(cases),
-            tuple(dict.fromkeys(each.reason for each in cases if each.outcome == FAILED)),
+            tuple(each.reason for each in cases if each.outcome == FAILED),
             tuple(each.reason for each in cases if each.outcome == NOT_RUN),
             combine(each.amounts for each in cases if each.outcome != NOT_RUN),
         )

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from proof import __main__ as command
@@ -71,6 +72,12 @@ def test_what_was_skipped_is_not_passed_and_its_reason_is_listed() -> None:
     assert TLS in listed
 
 
+def test_two_cases_that_fail_for_one_reason_are_two() -> None:
+    broken = [steps(case, 1, outcome=FAILED, reason="AssertionError: late") for case in ("uvloop", "asyncio")]
+    ((*_, result),) = rows(page.page([record(*broken)], Findings()))
+    assert result == "**failed** (2 of 2): AssertionError: late"
+
+
 def test_a_test_that_ran_in_some_cases_says_in_how_many_it_did_not() -> None:
     skipped = steps("asyncio", 5, outcome=NOT_RUN, reason="no such loop")
     text = page.page([record(steps("uvloop", 7), skipped)], Findings())
@@ -89,7 +96,7 @@ def test_each_kind_of_run_has_its_own_line_and_the_promise_stands_once() -> None
 def test_counts_are_summed_up_and_of_a_measured_value_the_greatest_stands() -> None:
     found = combine([{"steps": 2, "p99_ms": 1.25, "loop": "uvloop"}, {"steps": 3, "p99_ms": 0.5, "loop": "asyncio"}])
     assert found == {"steps": 5, "p99_ms": 1.25, "loop": "uvloop, asyncio"}
-    assert amounts_text(found) == "5 steps, 1.25 p99 ms, loop: uvloop, asyncio"
+    assert amounts_text(found) == "5 steps, p99 ms: 1.25, loop: uvloop, asyncio"
 
 
 def test_each_module_that_was_mutated_is_a_line_of_the_runs_together() -> None:
@@ -267,6 +274,12 @@ def test_the_machine_is_described_before_a_run(saved: list[Record], monkeypatch:
     assert command.main([]) == 0
     assert order == ["commit", "describe", "versions", "run"]
     assert saved[-1].runs[-1].commit == "commit"
+
+
+def test_a_part_that_chooses_no_test_is_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command.tests.subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=5))
+    with pytest.raises(command.tests.Interrupted, match=r"^no test was chosen$"):
+        command.tests.run("proof", 1, ["-k", "nothing_of_that_name"])
 
 
 def test_a_part_that_is_not_added_is_not_written(saved: list[Record]) -> None:

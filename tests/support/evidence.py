@@ -8,7 +8,7 @@ the `amount` fixture and reports what it did with pytest's own `record_property(
         steps = amount(suite=500, proof=100_000, release=10_000_000)
         ...
         record_property("steps", steps)
-        record_property("worst p99, us", greatest(worst))
+        record_property("worst p99 in us", greatest(worst))
 
 Counts of several cases of a test, such as both event loops, are summed up; of `greatest` values the greatest stands.
 

@@ -227,8 +227,8 @@ def prove(
     record_property("most KiB of a connection", greatest(most // 1024))
     record_property("echoes of others", sum(cost.others.echoes for cost in stage.costs.values()))
     bounded = [cost.others.p99 for name, cost in stage.costs.items() if name not in stage.holds_up]
-    record_property("worst p99 of others, us", greatest(round(max(bounded) * 1e6)))
-    record_property("not allowed here", len(not_run))
+    record_property("worst p99 of others in us", greatest(round(max(bounded) * 1e6)))
+    record_property("not possible here", len(not_run))
 
 
 def resident(pid: int) -> int:

@@ -330,9 +330,10 @@ def main(arguments: Sequence[str]) -> int:
     wrong, figures = report()
     if arguments:
         return failed
-    seconds = round(time.monotonic() - begun, 1)
-    Record("coverage", (Run(started, seconds, "make coverage", commit, where, versions, figures=figures),)).save()
-    page.write()
+    if not wrong and not failed:
+        seconds = round(time.monotonic() - begun, 1)
+        Record("coverage", (Run(started, seconds, "make coverage", commit, where, versions, figures=figures),)).save()
+        page.write()
     return 1 if wrong else failed
 
 

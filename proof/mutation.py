@@ -33,11 +33,15 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+if TYPE_CHECKING:
+    from proof.record import Run
 
 ROOT = Path(__file__).parents[1]
 SURVIVORS = Path(__file__).with_name("survivors.toml")
@@ -307,10 +311,10 @@ def as_toml(survived: Sequence[Mutant]) -> str:
     )
 
 
-def save(done: Sequence[Tried], known: dict[Mutant, str], started: str, seconds: float, command: str) -> None:
+def save(done: Sequence[Tried], known: dict[Mutant, str], ran: Run) -> None:
     """Add a run to the record, and take its modules out of earlier runs."""
-    from proof import machine, page
-    from proof.record import Record, Run
+    from proof import page
+    from proof.record import Record
 
     modules = {
         each.module: {
@@ -325,8 +329,7 @@ def save(done: Sequence[Tried], known: dict[Mutant, str], started: str, seconds:
         others = {module: counts for module, counts in run.figures["modules"].items() if module not in modules}
         if others:
             kept.append(replace(run, figures={"modules": others}))
-    about = machine.commit(), machine.describe(), machine.versions()
-    Record("mutation", (*kept, Run(started, seconds, command, *about, figures={"modules": modules}))).save()
+    Record("mutation", (*kept, replace(ran, figures={"modules": modules}))).save()
     page.write()
 
 
@@ -354,8 +357,10 @@ def main(argv: Sequence[str]) -> int:
             print(f"{len(mutants(module)):6}  {module}")
         return 0
     from proof import machine
+    from proof.record import Run
 
-    started, begun = machine.now(), time.monotonic()
+    command, begun = shlex.join(["python", "proof/mutation.py", *argv]), time.monotonic()
+    ran = Run(machine.now(), 0.0, command, machine.commit(), machine.describe(), machine.versions())
     known = listed()
     done, wrong = [], False
     for each in run(modules, given.jobs):
@@ -370,8 +375,7 @@ def main(argv: Sequence[str]) -> int:
             print(f"listed, but it does not survive: {mutant}", flush=True)
         wrong = wrong or bool(unlisted or gone)
     if given.record and not wrong:
-        command = shlex.join(["python", "proof/mutation.py", *argv])
-        save(done, known, started, round(time.monotonic() - begun, 1), command)
+        save(done, known, replace(ran, seconds=round(time.monotonic() - begun, 1)))
     return 1 if wrong else 0
 
 

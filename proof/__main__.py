@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 from proof import fuzzing, machine, page, tests
 from proof.promises import amounts_text
@@ -40,20 +40,11 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def run(found: argparse.Namespace, argv: Sequence[str]) -> Run:
-    started, begun = machine.now(), time.monotonic()
-    commit, where, versions = machine.commit(), machine.describe(), machine.versions()
+    before, begun = machine.begin(["python", "-m", "proof", *argv]), time.monotonic()
     evidence = tests.run(found.amount, found.jobs, found.pytest)
     if found.fuzz is not None or not found.pytest:
         evidence += fuzzing.run(FUZZ[found.amount] if found.fuzz is None else found.fuzz, found.jobs)
-    return Run(
-        started=started,
-        seconds=round(time.monotonic() - begun, 1),
-        command=shlex.join(["python", "-m", "proof", *argv]),
-        commit=commit,
-        machine=where,
-        versions=versions,
-        evidence=evidence,
-    )
+    return replace(before, seconds=round(time.monotonic() - begun, 1), evidence=evidence)
 
 
 def report(done: Run) -> str:

@@ -19,19 +19,18 @@ import contextlib
 import os
 import random
 import re
-import shlex
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from xml.etree import ElementTree
 
 from proof import machine, page
-from proof.record import FAILED, PASSED, ROOT, Evidence, Record, Run
+from proof.record import FAILED, PASSED, ROOT, Evidence, Record
 
 PROMISE = (
     "The suite passes in random order and on busy cores, in a clone whose path has a space and a letter outside ASCII."
@@ -151,9 +150,9 @@ def main(argv: Sequence[str]) -> int:
     found = arguments(argv)
     first = random.randrange(1 << 31) if found.seed is None else found.seed
     recorded = not found.no_record and not found.pytest
-    before, started, begun = Record.load_or_new("flakiness"), machine.now(), time.monotonic()
-    where, versions, commit = machine.describe(), machine.versions(), machine.commit().partition(" ")[0]
-    command = shlex.join(["python", "-m", "proof.flakiness", *argv])
+    earlier, begun = Record.load_or_new("flakiness").runs, time.monotonic()
+    before = machine.begin(["python", "-m", "proof.flakiness", *argv])
+    before = replace(before, commit=before.commit.partition(" ")[0])  # what is not committed is not in the clone
     runs: list[SuiteRun] = []
     # A background job of a script has SIGINT ignored.
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -171,8 +170,8 @@ def main(argv: Sequence[str]) -> int:
                     (KEPT / f"{seed}.txt").write_text(done.output, encoding="utf-8")
                 if recorded:
                     each = evidence(runs, seconds)
-                    run = Run(started, round(seconds, 1), command, commit, where, versions, (each,))
-                    Record("flakiness", (*before.runs, run)).save()
+                    run = replace(before, seconds=round(seconds, 1), evidence=(each,))
+                    Record("flakiness", (*earlier, run)).save()
                     page.write()
     except (SuiteError, subprocess.CalledProcessError, KeyboardInterrupt) as error:
         print(f"ended after {len(runs)} runs: {str(error) or 'interrupted'}", file=sys.stderr)

@@ -24,11 +24,11 @@ import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from proof import machine, page
-from proof.record import Record, Run
+from proof.record import Record
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -323,16 +323,15 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     if list(arguments) == ["--report"]:
         return 1 if report()[0] else 0
-    started, begun = machine.now(), time.monotonic()
-    where, versions, commit = machine.describe(), machine.versions(), machine.commit()
+    before, begun = machine.begin(["make", "coverage"]), time.monotonic()
     build()
     failed = run_suite(arguments)
     wrong, figures = report()
     if arguments:
         return failed
     if not wrong and not failed:
-        seconds = round(time.monotonic() - begun, 1)
-        Record("coverage", (Run(started, seconds, "make coverage", commit, where, versions, figures=figures),)).save()
+        done = replace(before, seconds=round(time.monotonic() - begun, 1), figures=figures)
+        Record("coverage", (done,)).save()
         page.write()
     return 1 if wrong else failed
 

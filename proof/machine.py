@@ -1,17 +1,19 @@
-"""Where a run took place, and with what. No names of hosts, of people or of folders."""
+"""Where a run takes place, and with what. No names of hosts, of people or of folders."""
 
 from __future__ import annotations
 
+import shlex
 import subprocess
+from collections.abc import Sequence
 from datetime import datetime, timezone
 
-from benchmarks.versus.machine import describe, package_versions
+from benchmarks.versus.machine import LOAD, describe, package_versions
 
-from proof.record import ROOT
+from proof.record import ROOT, Run
 
 PACKAGES = ("fastecho", "uvloop", "Cython", "pytest", "hypothesis")
 
-__all__ = ["commit", "describe", "now", "versions"]
+__all__ = ["LOAD", "begin", "commit", "describe", "versions"]
 
 
 def versions() -> dict[str, str]:
@@ -32,5 +34,7 @@ def commit() -> str:
         return "unknown"
 
 
-def now() -> str:
-    return datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+def begin(command: Sequence[str]) -> Run:
+    """What is known of a run before it; seconds and results are still to be set."""
+    started = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+    return Run(started, 0.0, shlex.join(command), commit(), describe(), versions())

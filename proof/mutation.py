@@ -22,7 +22,6 @@ import importlib.util
 import multiprocessing
 import os
 import re
-import shlex
 import shutil
 import signal
 import sys
@@ -357,10 +356,8 @@ def main(argv: Sequence[str]) -> int:
             print(f"{len(mutants(module)):6}  {module}")
         return 0
     from proof import machine
-    from proof.record import Run
 
-    command, begun = shlex.join(["python", "proof/mutation.py", *argv]), time.monotonic()
-    ran = Run(machine.now(), 0.0, command, machine.commit(), machine.describe(), machine.versions())
+    before, begun = machine.begin(["python", "proof/mutation.py", *argv]), time.monotonic()
     known = listed()
     done, wrong = [], False
     for each in run(modules, given.jobs):
@@ -375,7 +372,7 @@ def main(argv: Sequence[str]) -> int:
             print(f"listed, but it does not survive: {mutant}", flush=True)
         wrong = wrong or bool(unlisted or gone)
     if given.record and not wrong:
-        save(done, known, replace(ran, seconds=round(time.monotonic() - begun, 1)))
+        save(done, known, replace(before, seconds=round(time.monotonic() - begun, 1)))
     return 1 if wrong else 0
 
 

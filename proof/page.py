@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from proof.findings import Findings
+from proof.machine import LOAD
 from proof.promises import Promise, amounts_text, number, promises
 from proof.record import FAILED, NOT_RUN, RECORDS, ROOT, Record, Run, load_all
 from proof.soak import summary
@@ -43,7 +44,6 @@ way."""
 
 MENDED = "Each bug has a test that fails without its mend. Where a test failed by chance, it is that test."
 MACHINES = "The machines, each with the versions that were used:"
-LOAD = "load average at the start"
 
 
 def cell(text: str) -> str:

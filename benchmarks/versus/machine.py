@@ -17,6 +17,9 @@ from benchmarks.peers.build import VERSIONS
 PACKAGES = ("fastecho", "uvloop", "Cython", "Twisted", "gevent", "trio")
 
 
+LOAD = "load average at the start"
+
+
 def _first(path: str, pattern: str) -> str:
     try:
         match = re.search(pattern, Path(path).read_text(), re.MULTILINE)
@@ -36,7 +39,7 @@ def describe() -> dict[str, str]:
         "governor": _first("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", r"(.*)"),
         "system": f"{platform.system()} {platform.release().split('-')[0]} {platform.machine()}",
         "distribution": _first("/etc/os-release", r'^PRETTY_NAME="?([^"\n]*)'),
-        "load average at the start": f"{os.getloadavg()[0]:.2f}",
+        LOAD: f"{os.getloadavg()[0]:.2f}",
     }
     return {name: value for name, value in found.items() if value}
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from benchmarks.versus import chart, peers, rows
 from benchmarks.versus.chart import Bar
+from benchmarks.versus.machine import LOAD
 from benchmarks.versus.ratios import Comparison, compare, typical
 from benchmarks.versus.record import Record
 from benchmarks.versus.rows import Row
@@ -87,7 +88,7 @@ def starved(record: Record) -> list[str]:
 def disturbances(record: Record) -> list[str]:
     """Signs that the machine had something else to do: such a run is not one to quote."""
     found = []
-    load = float(record.machine.get("load average at the start", "0"))
+    load = float(record.machine.get(LOAD, "0"))
     if load > QUIET:
         found.append(f"the load average was {load:.2f} as the run began")
     for row in rows_of(record):

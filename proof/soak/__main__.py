@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import argparse
 import random
-import shlex
 import signal
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 from proof import machine, page
 from proof.promises import amounts_text
@@ -57,16 +57,16 @@ def progress(tally: Tally) -> None:
 def main(argv: Sequence[str]) -> int:
     found = arguments(argv)
     seed = found.seed if found.seed is not None else random.randrange(1 << 32)
-    before, started = Record.load_or_new("soak"), machine.now()
-    where, versions, commit = machine.describe(), machine.versions(), machine.commit()
-    command = shlex.join(["python", "-m", "proof.soak", "--hours", f"{found.hours:g}", "--seed", str(seed)])
+    earlier = Record.load_or_new("soak").runs
+    before = machine.begin(["python", "-m", "proof.soak", "--hours", f"{found.hours:g}", "--seed", str(seed)])
 
     def run_of(tally: Tally) -> Run:
-        return Run(started, round(tally.seconds, 1), command, commit, where, versions, evidence(tally), figures(tally))
+        seconds = round(tally.seconds, 1)
+        return replace(before, seconds=seconds, evidence=evidence(tally), figures=figures(tally))
 
     def save(tally: Tally) -> None:
         if not found.no_record:
-            Record("soak", (*before.runs, run_of(tally))).save()
+            Record("soak", (*earlier, run_of(tally))).save()
             page.write()
 
     with tempfile.TemporaryDirectory(prefix="fastecho-soak-") as directory:

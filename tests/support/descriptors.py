@@ -1,7 +1,6 @@
-"""The descriptors of this process: which ones a test has left open.
+"""The descriptors that are open in this process, as identities: their number alone hides one that took another's place.
 
-Their number alone says little: what an earlier test left to the garbage collector, or to a thread, may be closed
-meanwhile. A loop opens some at its first use, and libuv keeps one more from the first connection on.
+A loop opens some at its first use, and libuv keeps one more from the first connection on.
 """
 
 from __future__ import annotations

@@ -77,11 +77,10 @@ class _Evidence:
         elif report.skipped:
             reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
             self._outcomes[test] = ("not run", reason.removeprefix("Skipped: "))
-        crashed = report.when not in ("setup", "call", "teardown")
-        if report.when != "teardown" and not crashed:
+        if report.when in ("setup", "call"):
             return
         properties = dict(report.user_properties)
-        if promise := properties.pop("promise", CRASH if crashed else None):
+        if promise := properties.pop("promise", None if report.when == "teardown" else CRASH):
             outcome, reason = self._outcomes.get(test, ("passed", ""))
             record = {"promise": promise, "test": test, "amounts": properties, "outcome": outcome, "reason": reason}
             with self._file.open("a", encoding="utf-8") as file:

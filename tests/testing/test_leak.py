@@ -354,7 +354,7 @@ def test_a_start_that_failed_leaves_nothing():
         for _ in range(20):
             with pytest.raises(OSError):
                 echo_server(port=holder.port).start()
-        assert not open_descriptors() - before
+        assert open_descriptors() == before
 
 
 def test_the_address_is_known_after_the_stop():

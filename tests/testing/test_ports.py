@@ -343,7 +343,7 @@ def test_nothing_is_left_of_it(state):
         with echo_server(family=family) as server:
             serves(server)
             getattr(server, state)()
-    wait_until(lambda: not open_descriptors() - before, "no descriptor is left open")
+    wait_until(lambda: open_descriptors() == before, "the descriptors are those of before")
 
 
 # Close all, and reset

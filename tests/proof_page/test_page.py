@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 from proof import __main__ as command
-from proof import page
+from proof import line_coverage, page
 from proof.findings import Findings, Mended, NotRun
 from proof.promises import amounts_text, combine, promises
 from proof.record import FAILED, NOT_RUN, Evidence, Record, Run, load_all, read_evidence
@@ -274,6 +275,18 @@ def test_the_machine_is_described_before_a_run(saved: list[Record], monkeypatch:
     assert command.main([]) == 0
     assert order == ["commit", "describe", "versions", "run"]
     assert saved[-1].runs[-1].commit == "commit"
+
+
+@pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="make coverage needs Python 3.11")
+@pytest.mark.parametrize(("failed", "wrong", "code"), [(0, 0, 0), (1, 0, 1), (0, 1, 1)])
+def test_coverage_is_recorded_where_the_suite_passed_and_each_line_is_listed(
+    saved: list[Record], monkeypatch: pytest.MonkeyPatch, failed: int, wrong: int, code: int
+) -> None:
+    monkeypatch.setattr(line_coverage, "build", lambda: None)
+    monkeypatch.setattr(line_coverage, "run_suite", lambda _: failed)
+    monkeypatch.setattr(line_coverage, "report", lambda: (wrong, {"all": {"lines": 1}}))
+    assert line_coverage.main([]) == code
+    assert [run.command for record in saved for run in record.runs] == ["make coverage"] * (code == 0)
 
 
 def test_a_part_that_chooses_no_test_is_no_run(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.processes import CLIENT_CPU, SERVER_CPU
+from benchmarks.procfs import descriptors
 from benchmarks.versus.machine import describe
 from benchmarks.versus.measuring import CpuWindow
 from benchmarks.versus.peers import fastecho
@@ -68,9 +69,9 @@ WORK = (
 SERVED = fastecho("capacity", "fastecho --udp", "--udp")
 
 
-def descriptors(server: Server) -> int:
+def worker_descriptors(server: Server) -> int:
     """Those that the workers have open."""
-    return sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in server.processes()[1:])
+    return sum(map(descriptors, server.processes()[1:]))
 
 
 def cpu_per(work: Work, server: Server, seconds: float) -> float:
@@ -178,12 +179,12 @@ def measured_idle(count: int) -> dict[str, Any]:
     load = os.getloadavg()[0]
     with Server(SERVED, SERVER_CPU) as server, idle_clients(server.port, count) as add:
         add(500)
-        start = server.resident_bytes(), slabs(), descriptors(server)
+        start = server.resident_bytes(), slabs(), worker_descriptors(server)
         add(count)
         user = (server.resident_bytes() - start[0]) / count
         found = {
             "connections": count, "load": round(load, 2), "user": round(user),
-            "descriptors": round((descriptors(server) - start[2]) / count, 3), "base": start[0],
+            "descriptors": round((worker_descriptors(server) - start[2]) / count, 3), "base": start[0],
         }  # fmt: skip
         if start[1]:
             found |= kernel_memory(start[1], slabs(), count)

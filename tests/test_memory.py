@@ -9,6 +9,7 @@ import threading
 import time
 
 import pytest
+from benchmarks.procfs import descriptors, resident
 
 from clients import connect_blocking, read_exactly
 from patience import UNIT, wait_until
@@ -39,7 +40,7 @@ def server(child, pinned):
 @pytest.mark.slow
 def test_100_mib_to_a_peer_that_reads_slower_than_it_writes(server):
     block = random.Random(8).randbytes(MIB)
-    before = server.resident()
+    before = resident(server.pid)
     peak = [before]
     with connect_blocking(server.address, 60 * UNIT) as sock:
 
@@ -53,7 +54,7 @@ def test_100_mib_to_a_peer_that_reads_slower_than_it_writes(server):
             if turn % 10 == 0:
                 # Slower than it writes: the sender runs into the wall of the kernel's buffers.
                 time.sleep(0.1)
-                peak.append(server.resident())
+                peak.append(resident(server.pid))
             got = read_exactly(sock, MIB)
             assert got[:4] == turn.to_bytes(4, "big")
             assert got[4:] == block[4:], f"wrong bytes in mebibyte {turn}"
@@ -63,7 +64,7 @@ def test_100_mib_to_a_peer_that_reads_slower_than_it_writes(server):
 
 
 def test_a_peer_that_sends_200_mb_and_never_reads(server):
-    before = server.resident()
+    before = resident(server.pid)
     with connect_blocking(server.address) as sock:
         sock.setblocking(False)
         sent, data = 0, b"x" * MIB
@@ -73,7 +74,7 @@ def test_a_peer_that_sends_200_mb_and_never_reads(server):
         stats = server.stats()
         assert stats["pauses"] > 0
         assert stats["buffers_in_use"] == 1
-        assert server.resident() - before < MIB
+        assert resident(server.pid) - before < MIB
 
 
 @pytest.mark.slow
@@ -95,12 +96,12 @@ def test_8000_idle_connections_that_have_each_echoed_64_kib(child):
                 assert read_exactly(sock, len(data)) == data
 
         add(100)
-        before = server.resident()
+        before = resident(server.pid)
         add(8000)
         stats = server.stats()
         assert stats["active"] == 8100
         assert stats["buffers_in_use"] == 0
-        each = (server.resident() - before) / 8000
+        each = (resident(server.pid) - before) / 8000
         assert each < 2100, f"{each:.0f} bytes resident a connection"
         assert socks[0].getpeername() == server.address
     finally:
@@ -120,10 +121,10 @@ def test_ten_thousand_connections_one_after_the_other_leave_nothing(child):
         wait_until(lambda: server.stats()["active"] == 0, "all sessions are closed")
 
     churn(1000)
-    descriptors, before = server.descriptors(), server.resident()
+    opened, before = descriptors(server.pid), resident(server.pid)
     churn(9000)
-    assert server.descriptors() == descriptors
-    assert server.resident() - before < MIB // 2
+    assert descriptors(server.pid) == opened
+    assert resident(server.pid) - before < MIB // 2
 
 
 NO_MEMORY = """

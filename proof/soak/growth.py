@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+
+from benchmarks.procfs import descriptors, resident
 
 # Of the samples: what they show before is the service taking its pools into use.
 WARM_UP = 0.2
@@ -28,24 +28,19 @@ class Sample:
     worker_descriptors: int
 
 
-def resident(pid: int) -> int:
-    """Bytes resident; 0 of a process that has ended."""
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        found = re.search(r"^Rss:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
-        return int(found[1]) * 1024 if found else 0
-    return 0
-
-
-def descriptors(pid: int) -> int:
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
-    return 0
+def of_all(figure: Callable[[int], int], pids: Iterable[int]) -> int:
+    """The sum over the processes that have not ended."""
+    total = 0
+    for pid in pids:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            total += figure(pid)
+    return total
 
 
 def sample(at: float, supervisor: int, workers: Sequence[int]) -> Sample:
     return Sample(
-        round(at, 1), resident(supervisor), sum(map(resident, workers)),
-        descriptors(supervisor), sum(map(descriptors, workers)),
+        round(at, 1), of_all(resident, [supervisor]), of_all(resident, workers),
+        of_all(descriptors, [supervisor]), of_all(descriptors, workers),
     )  # fmt: skip
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -58,16 +57,6 @@ class ChildServer:
         self.process.stdin.write("stats\n")
         self.process.stdin.flush()
         return self._answer()
-
-    def resident(self) -> int:
-        """Bytes resident, exact (statm is not, since Linux 6.2)."""
-        text = Path(f"/proc/{self.pid}/smaps_rollup").read_text()
-        found = re.search(r"^Rss:\s+(\d+) kB", text, re.M)
-        assert found is not None
-        return int(found[1]) * 1024
-
-    def descriptors(self) -> int:
-        return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
 
     def stop(self, timeout: float = 20) -> tuple[int, str]:
         """End its input, which makes it drain; exit code and what it wrote to standard error."""

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import os
 import re
 import select
 import socket
@@ -23,10 +22,10 @@ import ssl
 import struct
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from benchmarks.procfs import descriptors, resident
 
 from clients import Address, make_socket
 from evidence import greatest
@@ -229,17 +228,6 @@ def prove(
     bounded = [cost.others.p99 for name, cost in stage.costs.items() if name not in stage.holds_up]
     record_property("worst p99 of others in us", greatest(round(max(bounded) * 1e6)))
     record_property("not possible here", len(not_run))
-
-
-def resident(pid: int) -> int:
-    """Bytes resident, exact (statm is not, since Linux 6.2)."""
-    found = re.search(r"^Rss:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.M)
-    assert found is not None
-    return int(found[1]) * 1024
-
-
-def descriptors(pid: int) -> int:
-    return len(os.listdir(f"/proc/{pid}/fd"))
 
 
 # What many misbehaviours do

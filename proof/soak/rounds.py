@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
-from proof.soak.growth import Sample, sample
+from benchmarks.procfs import descriptors
+
+from proof.soak.growth import Sample, of_all, sample
 from proof.soak.loads import COMMON, PATIENCE, TLS, Load, LoadProcess, Outcome
 from proof.soak.service import DISTURBED, SECURE, STEADY, Service, ServiceError
 
@@ -29,7 +31,8 @@ BY_NATURE = ("lost", "reordered")
 class Tally:
     """All rounds so far.
 
-    loads: by service and load. ended: connections that a kill or a reload ended. errors: what must not be, by kind.
+    loads: by service and load. ended: connections of the disturbed service that ended early; could_end: how many the
+    workers had that were killed or replaced. errors: what must not be, by kind.
     """
 
     rounds: int = 0
@@ -39,6 +42,7 @@ class Tally:
     kills: int = 0
     reloads: int = 0
     ended: int = 0
+    could_end: int = 0
     lost: int = 0
     reordered: int = 0
     pauses: int = 0
@@ -71,6 +75,14 @@ class Tally:
             shown = [f"{service}, {load.name}: {line}" for line in outcome.details]
             self.details = [*self.details, *shown][:20]
 
+    def add_disturbance(self, ended_before: int, could_end: int) -> None:
+        """A round is over in which the workers that were killed or replaced had `could_end` connections."""
+        ended = self.ended - ended_before
+        self.could_end += could_end
+        if ended > could_end:
+            had = f"the workers that were killed or replaced had {could_end}"
+            self.complain("not by a kill", f"{DISTURBED}: {ended} connections ended, and {had}")
+
     def complain(self, kind: str, detail: str) -> None:
         self.errors[kind] += 1
         self.details.append(detail)
@@ -85,7 +97,8 @@ class Soak:
         self.tally = Tally()
         self.ending = False  # set by a signal handler
         self._due = 0.0  # seconds into the round, of the next kill or reload; 0: not drawn yet
-        self._replaced: Sequence[int] = ()  # workers that a reload is to replace
+        self._replaced: dict[int, int] = {}  # workers that a reload is to replace: most descriptors of each since then
+        self._could_end = 0  # in the round: connections of the workers that were killed
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Soak:
@@ -105,6 +118,7 @@ class Soak:
             self._stack = self._stack.pop_all()
         self.began = time.monotonic()
         self.base = {name: self._sample(service) for name, service in self.services.items()}
+        self._idle = self.base[DISTURBED].worker_descriptors // self.services[DISTURBED].workers
         return self
 
     def __exit__(
@@ -123,13 +137,16 @@ class Soak:
         for number, (_, load) in enumerate(self.loads):
             load.begin(seconds, seed=1000 * self.tally.rounds + number)
         disturb = self._kill if self.tally.rounds % 2 == 0 else self._reload
-        self._due, pauses = 0.0, self.tally.pauses
+        self._due, self._could_end, self._replaced = 0.0, 0, {}
+        pauses, ended = self.tally.pauses, self.tally.ended
         self._wait(begun, seconds, disturb)
         for name, load in self.loads:
             if load.is_done(0.0):
                 self.tally.add(name, load.load, load.outcome(), stood_still=self.tally.pauses > pauses)
             else:
                 self.tally.complain("no load", f"{name}, {load.load.name}: its round did not end")
+        replaced = sum(most - self._idle for most in self._replaced.values())
+        self.tally.add_disturbance(ended, self._could_end + replaced)
         for name, service in self.services.items():
             self._settle(service, self.base[name])
             self.tally.samples.setdefault(name, []).append(self._sample(service))
@@ -159,19 +176,21 @@ class Soak:
         self._due = self._due or min(KILL_EVERY, seconds) * (0.3 + 0.4 * self.draw.random())
         service = self.services[DISTURBED]
         if at >= self._due and len(workers := service.worker_pids()) == service.workers:
-            service.kill(self.draw.choice(workers))
+            self._could_end += service.kill(self.draw.choice(workers)) - self._idle
             self.tally.kills += 1
             self._due += KILL_EVERY
 
     def _reload(self, at: float, seconds: float) -> None:
         """Replace all workers once, somewhere in the first half of the round."""
         self._due = self._due or seconds * (0.1 + 0.4 * self.draw.random())
+        service = self.services[DISTURBED]
         if at >= self._due:
-            service = self.services[DISTURBED]
-            self._replaced = service.worker_pids()
+            self._replaced = dict.fromkeys(service.worker_pids(), self._idle)
             service.reload()
             self.tally.reloads += 1
             self._due = 2 * seconds
+        for pid, most in self._replaced.items():
+            self._replaced[pid] = max(most, of_all(descriptors, [pid]))
 
     def _settle(self, service: Service, base: Sample) -> None:
         """Wait until the service has all its workers and no connection."""
@@ -179,11 +198,15 @@ class Soak:
             self.tally.complain("ended", f"{service.name} has ended: {service.last_words()}")
             self.ending = True
             return
-        replaced, self._replaced = (self._replaced, ()) if service.name == DISTURBED else ((), self._replaced)
+        replaced = self._replaced if service.name == DISTURBED else ()
         if not service.await_workers(replaced, 4 * SETTLE):
             self.tally.complain("workers", f"{service.name} has not got back its workers: {service.last_words()}")
         until = time.monotonic() + SETTLE
-        while self._sample(service).worker_descriptors > base.worker_descriptors and time.monotonic() < until:
+        while (opened := self._sample(service).worker_descriptors) > base.worker_descriptors:
+            if time.monotonic() > until:
+                more = opened - base.worker_descriptors
+                self.tally.complain("open", f"{service.name}: {more} connections stayed open after their clients")
+                return
             time.sleep(0.1)
 
     def stop_services(self) -> None:

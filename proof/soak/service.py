@@ -11,9 +11,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Collection
 from pathlib import Path
 from types import TracebackType
+
+from benchmarks.procfs import descriptors
 
 # The services of a soak.
 STEADY, DISTURBED, SECURE = "steady", "disturbed", "TLS"
@@ -81,15 +83,19 @@ class Service:
     def is_alive(self) -> bool:
         return self._process.poll() is None
 
-    def kill(self, pid: int) -> None:
-        """Kill a worker with SIGKILL."""
-        with contextlib.suppress(ProcessLookupError):
+    def kill(self, pid: int) -> int:
+        """Kill a worker with SIGKILL; how many descriptors it had."""
+        with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+            os.kill(pid, signal.SIGSTOP)  # it takes no more while they are counted
+            had = descriptors(pid)
             os.kill(pid, signal.SIGKILL)
+            return had
+        return 0
 
     def reload(self) -> None:
         self._process.send_signal(signal.SIGHUP)
 
-    def await_workers(self, other_than: Sequence[int], seconds: float) -> bool:
+    def await_workers(self, other_than: Collection[int], seconds: float) -> bool:
         """Wait until it has all its workers, none of them in `other_than`."""
         until = time.monotonic() + seconds
         while time.monotonic() < until and self.is_alive():

@@ -44,6 +44,7 @@ def figures(tally: Tally) -> dict[str, Any]:
         "kills": tally.kills,
         "reloads": tally.reloads,
         "ended": tally.ended,
+        "could end": tally.could_end,
         "datagrams lost": tally.lost,
         "datagrams reordered": tally.reordered,
         "pauses": tally.pauses,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
+import socket
 from dataclasses import replace
 
 import pytest
 from proof import page
 from proof.findings import Findings
 from proof.record import FAILED, NOT_RUN, PASSED, Record, Run
-from proof.soak import summary
+from proof.soak import rounds, summary
 from proof.soak.growth import Sample, is_long_enough, per_hour, thinned, warm
 from proof.soak.loads import COMMON, Load, Outcome
 from proof.soak.rounds import DISTURBED, STEADY, Soak, Tally, certificate_in
@@ -93,6 +94,17 @@ def test_a_reset_is_expected_where_workers_are_killed_and_an_error_elsewhere() -
     assert "reset: connection 4" in summary.evidence(found)[1].reason
 
 
+def test_more_connections_that_end_than_the_killed_workers_had_are_an_error() -> None:
+    found = tally()
+    found.add(DISTURBED, BULK, Outcome(errors={"reset": 70}), stood_still=False)
+    found.add_disturbance(0, could_end=71)
+    assert (found.ended, found.could_end, outcomes(found)[summary.ENDS]) == (70, 71, PASSED)
+    found.add(DISTURBED, BULK, Outcome(errors={"reset": 72}), stood_still=False)
+    found.add_disturbance(70, could_end=71)
+    assert (found.could_end, outcomes(found)[summary.ENDS]) == (142, FAILED)
+    assert "72 connections ended, and the workers that were killed or replaced had 71" in found.details[-1]
+
+
 @pytest.mark.parametrize("service", [STEADY, DISTURBED])
 @pytest.mark.parametrize("kind", ["corrupt", "excess", "altered", "duplicated"])
 def test_a_wrong_byte_breaks_the_promise_in_every_service(service: str, kind: str) -> None:
@@ -145,6 +157,20 @@ def test_slow_readers_see_a_byte_that_is_wrong() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(180)
+def test_a_connection_that_stays_open_after_a_round_is_an_error(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(rounds, "SETTLE", 0.5)
+    with Soak(certificate_in(str(tmp_path)), 1, (), ()) as soak:
+        with socket.create_connection(("127.0.0.1", soak.services[STEADY].port)) as client:
+            client.sendall(b"x")
+            assert client.recv(1) == b"x"
+            soak.round(0.1)
+        soak.stop_services()
+    assert dict(soak.tally.errors) == {"open": 1}
+    assert soak.tally.details == ["steady: 1 connections stayed open after their clients"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
 def test_two_rounds_of_all_services_verify_bytes_kill_reload_and_stop(tmp_path) -> None:
     small = (
         Load("bulk", {"size": 65536, "depth": 2, "connections": 4, "rate": 200.0}),
@@ -158,5 +184,6 @@ def test_two_rounds_of_all_services_verify_bytes_kill_reload_and_stop(tmp_path) 
     found = soak.tally
     assert dict(found.errors) == {}, found.details
     assert (found.kills, found.reloads, found.rounds) == (1, 1, 2)
+    assert found.could_end >= found.ended
     assert all(outcome.bytes for outcome in found.loads.values())
     assert {len(each) for each in found.samples.values()} == {2}

@@ -23,14 +23,18 @@ of a measured value the greatest stands. What a machine does not allow is not ru
 
 Beside hostile clients, the other clients run with a real-time priority where the machine allows it: their p99 is then
 the server's, without the time in which they wait for a core. A misbehaviour that holds them up is tried three times at
-most. Besides its bound for each connection, the process may grow by 1 MiB in all."""
+most. Besides its bound for each connection, the process may grow by 1 MiB in all. Hostile senders of datagrams are on
+loopback, which `--udp-rate` exempts.
+
+The edges that fuzzing reached are those of all its targets together, in Python: it does not see into the C modules.
+They are fuzzed all the same, since the targets call them, and the memory tests look into them."""
 
 SOAK = """\
 Two services of four workers have the same mixed load: messages of 1 B to 256 KiB, a connection for each message,
 clients that read slowly, half-close or reset, and UDP. A third one speaks TLS. In one of the two, workers are killed
-and all workers are replaced (SIGHUP) while the load goes on. Only there may a connection end, and only by that. Growth
-is the slope of the least-squares line through samples that are taken when no connection is open, without the first
-fifth of a run."""
+and all workers are replaced (SIGHUP) while the load goes on. Only there may a connection end, and only by that: in each
+minute no more may end than those workers had (the first run did not count these). Growth is the slope of the
+least-squares line through samples that are taken when no connection is open, without the first fifth of a run."""
 
 MUTATION = """\
 Each mutant is its module with one change: another operator, number or condition, no decorator, no turn of a loop. It is

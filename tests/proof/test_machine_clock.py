@@ -66,7 +66,7 @@ def test_a_clock_that_is_set_ends_nothing(tmp_path: Path, amount: Amount, record
     record_property("connections", load.counts.connections)
 
 
-@pytest.mark.proof("A clock that is set forward lets no second server take the pid file of one that runs.")
+@pytest.mark.proof("A pid file that is older than its server by a clock that was set stays that of this server.")
 def test_the_pid_file_of_a_server_that_runs_stays_its_own_when_the_clock_is_set_forward(tmp_path: Path) -> None:
     path = tmp_path / "pid"
     with Service("--pid-file", str(path)) as service:

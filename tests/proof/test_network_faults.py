@@ -259,7 +259,9 @@ def test_connections_outlive_a_link_that_is_down(
 
 
 @pytest.mark.usefixtures("wire")
-@pytest.mark.proof("A client whose host disappears costs its own connection only, which is reset after write_timeout.")
+@pytest.mark.proof(
+    "A client whose host disappears costs its own connection only, which is reset after write_timeout or idle_timeout."
+)
 def test_a_host_that_disappears_is_reset_and_counted(hosts: tuple[Host, Host], record_property: Record) -> None:
     server, client = hosts
     timeouts = ("--write-timeout", "0.5", "--idle-timeout", "1", "--linger-timeout", "0.5")
@@ -376,12 +378,12 @@ def test_a_flood_of_syns(hosts: tuple[Host, Host], service: Service, amount: Amo
     with connected(client, service, 1) as [sock]:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         p99(sock, 0.5)
-        quiet = p99(sock, seconds / 2)
+        before = p99(sock, seconds / 2)
         with flood(client, service.address[1], rate) as sent:
             busy = p99(sock, seconds)
             with connected(client, service, 20) as sockets:
                 exchange(sockets, 10_000)
-        assert echoes(sock)
+        quiet = min(before, p99(sock, seconds / 2))
     record_property("SYNs", sent[0])
     record_property("p99 without the flood in us", greatest(round(quiet * 1e6)))
     record_property("p99 with it in us", greatest(round(busy * 1e6)))

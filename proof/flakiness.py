@@ -5,9 +5,10 @@
     python -m proof.flakiness --runs 1 --seed 7     the order of a run that failed
 
 The last commit is cloned into a folder `fastecho` below one whose name has a space and a letter outside ASCII, and
-built there. Each run has a seed of its order, and `--busy` processes that compute without end compete with it. The
-output of a run that failed is kept in build/flakiness. SIGINT or SIGTERM ends the run under way; those before it are
-recorded.
+built there. Each run has a seed of its order. Four tests for each core run at a time. With `--busy`, processes that
+compute without end compete with them: where the kernel shares the CPU out to sessions (autogroup in sched(7)), one such
+process has a whole core. The output of a run that failed is kept in build/flakiness. SIGINT or SIGTERM ends the run
+under way; those before it are recorded.
 
 Exit code: 0 no test failed, 1 one did, 2 usage, or pytest did not come to its end.
 """
@@ -135,11 +136,11 @@ def whole_number(text: str) -> int:
 
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
-    jobs = 2 * len(os.sched_getaffinity(0)) + 1
+    jobs = 4 * len(os.sched_getaffinity(0))
     parser = argparse.ArgumentParser(prog="python -m proof.flakiness", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--runs", type=whole_number, required=True)
     parser.add_argument("--jobs", type=whole_number, default=jobs, help=f"tests at a time, default {jobs}")
-    parser.add_argument("--busy", type=whole_number, default=1, help="processes that compute without end, default 1")
+    parser.add_argument("--busy", type=whole_number, default=0, help="processes that compute without end, default 0")
     parser.add_argument("--seed", type=whole_number, help="of the first run; each further one has the next number")
     parser.add_argument("--no-record", action="store_true", help="write neither a record nor the page")
     parser.add_argument("pytest", nargs="*", metavar="-- ARGUMENT", help="for pytest: a part of the suite, no record")

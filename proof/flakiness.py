@@ -123,9 +123,9 @@ def _pytest(clone: Path, seed: int, command: Sequence[str]) -> SuiteRun:
     return SuiteRun(seed, *read_report(report), output)
 
 
-def evidence(runs: Sequence[SuiteRun], seconds: float) -> Evidence:
-    failures = [f"{test} (seed {run.seed})" for run in runs for test in run.failed]
-    amounts = {"runs": len(runs), "tests_passed": sum(run.passed for run in runs), "failures": len(failures)}
+def evidence(run: SuiteRun, seconds: float) -> Evidence:
+    failures = [f"{test} (seed {run.seed})" for test in run.failed]
+    amounts = {"runs": 1, "tests_passed": run.passed, "failures": len(failures)}
     return Evidence(PROMISE, TEST, FAILED if failures else PASSED, amounts, ", ".join(failures), round(seconds, 1))
 
 
@@ -154,30 +154,29 @@ def main(argv: Sequence[str]) -> int:
     earlier, begun = Record.load_or_new("flakiness").runs, time.monotonic()
     before = machine.begin(["python", "-m", "proof.flakiness", *argv])
     before = replace(before, commit=before.commit.partition(" ")[0])  # what is not committed is not in the clone
-    runs: list[SuiteRun] = []
+    runs: list[Evidence] = []
     # A background job of a script has SIGINT ignored.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     try:
         with fresh_clone() as clone:
             for seed in range(first, first + found.runs):
+                started = time.monotonic()
                 done = run_suite(clone, seed, found.jobs, found.busy, found.pytest)
-                runs.append(done)
-                seconds = time.monotonic() - begun
+                runs.append(evidence(done, time.monotonic() - started))
                 shown = ", ".join(done.failed) or "none"
                 print(f"run {len(runs)}, seed {seed}: {done.passed:,} passed, failed: {shown}", flush=True)
                 if done.failed:
                     KEPT.mkdir(parents=True, exist_ok=True)
                     (KEPT / f"{seed}.txt").write_text(done.output, encoding="utf-8")
                 if recorded:
-                    each = evidence(runs, seconds)
-                    run = replace(before, seconds=round(seconds, 1), evidence=(each,))
+                    run = replace(before, seconds=round(time.monotonic() - begun, 1), evidence=tuple(runs))
                     Record("flakiness", (*earlier, run)).save()
                     page.write()
     except (SuiteError, subprocess.CalledProcessError, KeyboardInterrupt) as error:
         print(f"ended after {len(runs)} runs: {str(error) or 'interrupted'}", file=sys.stderr)
         return 2
-    return 1 if any(run.failed for run in runs) else 0
+    return 1 if any(run.outcome == FAILED for run in runs) else 0
 
 
 if __name__ == "__main__":

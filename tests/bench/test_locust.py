@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import socket
 import subprocess
 import sys
 import urllib.error
@@ -23,6 +22,7 @@ from children import ChildServer
 from command import clean_environment
 from fastecho.bench import LoadSpec, Stop, run_load
 from patience import DEADLINE, wait_until
+from ports import held_port
 
 pytestmark = pytest.mark.skipif(sys.version_info < (3, 11), reason="Locust needs Python 3.11 here")
 
@@ -41,13 +41,6 @@ def child(**options: Any) -> Iterator[tuple[ChildServer, str]]:
         server.kill()
 
 
-def free_port() -> int:
-    """Locust cannot say which port it took, so it gets one that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def locust(*arguments: str, file: Path, **options: Any) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "locust", "-f", str(file), *arguments]
     return subprocess.Popen(
@@ -59,16 +52,15 @@ def locust(*arguments: str, file: Path, **options: Any) -> subprocess.Popen[str]
 @contextlib.contextmanager
 def cluster(file: Path, *arguments: str) -> Iterator[list[subprocess.Popen[str]]]:
     """A master with `arguments`, and two workers."""
-    port = str(free_port())
-    at = ["--master-bind-host", "127.0.0.1", "--master-bind-port", port]
-    processes = [locust("--master", *at, *arguments, file=file)]
-    processes += [locust("--worker", "--master-host", "127.0.0.1", "--master-port", port, file=file) for _ in range(2)]
-    try:
+    with held_port() as port, contextlib.ExitStack() as stack:
+        master = ["--master", "--master-bind-host", "127.0.0.1", "--master-bind-port", str(port), *arguments]
+        worker = ["--worker", "--master-host", "127.0.0.1", "--master-port", str(port)]
+        processes = []
+        for each in (master, worker, worker):
+            processes.append(locust(*each, file=file))
+            stack.callback(processes[-1].communicate)
+            stack.callback(processes[-1].kill)
         yield processes
-    finally:
-        for process in processes:
-            process.kill()
-            process.communicate()
 
 
 def users(folder: Path, body: str, imports: str = "") -> Path:
@@ -129,9 +121,8 @@ def shown(page: str) -> Any:
 @pytest.mark.parametrize("body", LOADS.values(), ids=LOADS)
 def test_the_merged_counts_of_two_workers_equal_those_of_the_server(tmp_path, body):
     """Stopped from the page in the middle of windows. (Without a page, the master waits 0.5 s for the last reports.)"""
-    port = free_port()
-    page = f"127.0.0.1:{port}"
-    with child() as (server, target):
+    with held_port() as port, child() as (server, target):
+        page = f"127.0.0.1:{port}"
         arguments = ["--host", target, "--web-host", "127.0.0.1", "--web-port", str(port)]
         with cluster(users(tmp_path, f"{body}\nwindow = 0.7"), *arguments):
             wait_until(lambda: (now := shown(page)) and now["worker_count"] == 2, "two workers", LIMIT)
@@ -161,8 +152,8 @@ def test_wrong_echoes_are_failures_of_their_kind(tmp_path):
 
 @pytest.mark.slow
 def test_a_target_that_refuses_connections_is_a_failure(tmp_path):
-    target = f"tcp://127.0.0.1:{free_port()}"
-    code, out = measure(tmp_path, target, "window = 0.5")
+    with held_port() as port:
+        code, out = measure(tmp_path, f"tcp://127.0.0.1:{port}", "window = 0.5")
     assert code == 1
     ((error, count),) = failures(out).items()
     assert re.fullmatch(r"cannot connect to .*: Connection refused", error)
@@ -223,11 +214,9 @@ def test_a_load_that_cannot_be_is_one_line_and_one_failure(tmp_path, target, bod
 @pytest.mark.slow
 def test_the_page_shows_times_below_a_millisecond_and_stops_without_loss(tmp_path):
     """What the page of Locust's master shows, from where the page reads it."""
-    page = f"127.0.0.1:{free_port()}"
-    host, _, port = page.partition(":")
-
-    with child() as (server, target):
-        arguments = ["--host", target, "--web-host", host, "--web-port", port]
+    with held_port() as port, child() as (server, target):
+        page = f"127.0.0.1:{port}"
+        arguments = ["--host", target, "--web-host", "127.0.0.1", "--web-port", str(port)]
         with cluster(users(tmp_path, "size = 100\nconnections = 1"), *arguments):
             wait_until(lambda: (now := shown(page)) and now["worker_count"] == 2, "two workers", LIMIT)
             get(page, "swarm", b"user_count=2&spawn_rate=2")

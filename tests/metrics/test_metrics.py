@@ -25,6 +25,7 @@ from datagrams import udp_client
 from fastecho._counters import CAUSES, OUTCOMES
 from fastecho._workers.supervisor import SAME_SIGNAL
 from patience import DEADLINE, wait_until
+from ports import held_port
 from processes import Service, echoes, is_alive, one_echo
 from scrapes import OPENMETRICS, ask, metrics_url, samples, status
 
@@ -374,9 +375,7 @@ def test_the_service_is_unready_until_all_workers_are_ready() -> None:
     # The second worker starts no server before the gate is opened.
     with contextlib.ExitStack() as stack:
         gate, opener = os.pipe()
-        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-        port = listener.getsockname()[1]
-        listener.close()
+        port = stack.enter_context(held_port())
         before = f"""
 import os, sys, fastecho.server as s
 start = s.EchoServer.start

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import trustme
 
+from ports import held_port
+
 HERE = Path(__file__).parent
 Session = Callable[[socket.socket], None]
 
@@ -216,16 +218,12 @@ def c_server(folder: Path) -> Iterator[tuple[str, int]]:
 
 @contextlib.contextmanager
 def ncat() -> Iterator[str]:
-    """`ncat -l -k -e /bin/cat`, at a port that the kernel chose for a socket which let it go again."""
+    """`ncat -l -k -e /bin/cat`, which cannot choose its port."""
     program = shutil.which("ncat")
     assert program is not None
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     # A new session: ncat 7.99 passes the SIGTERM that ends it on to its process group.
-    command = [program, "-l", "-k", "-e", "/bin/cat", "127.0.0.1", str(port)]
-    with subprocess.Popen(command, start_new_session=True) as server:
+    command = [program, "-l", "-k", "-e", "/bin/cat", "127.0.0.1"]
+    with held_port() as port, subprocess.Popen([*command, str(port)], start_new_session=True) as server:
         try:
             deadline = time.monotonic() + 10
             while True:

@@ -7,7 +7,6 @@ import os
 import pwd
 import re
 import signal
-import socket
 import stat
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from fastecho._workers.privileges import resolve_identity
 from fastecho.config import ServerConfig
 from fastecho.errors import ConfigError, PermissionDeniedError
 from patience import DEADLINE, wait_until
+from ports import PRIVILEGED, held_port
 from processes import Service, echoes, is_alive, one_echo
 
 root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -143,25 +143,25 @@ os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
         wait_until(lambda: not is_alive(supervisor), "the end of the supervisor")
 
 
+@pytest.fixture
+def privileged_port() -> Iterator[int]:
+    with held_port(PRIVILEGED) as port:
+        yield port
+
+
 @root
-def test_a_privileged_port_is_bound_before() -> None:
-    port = free_privileged_port()
-    command = [sys.executable, "-m", "fastecho", "--port", str(port), "--user", "nobody", "--ready-fd", "READY_FD"]
-    with Service(command=command) as service:
-        assert service.addresses == [f"tcp://127.0.0.1:{port}"]
+def test_no_other_test_gets_a_port_that_one_holds(privileged_port: int) -> None:
+    with held_port(PRIVILEGED) as other:
+        assert other != privileged_port
+
+
+@root
+def test_a_privileged_port_is_bound_before(privileged_port: int) -> None:
+    command = [sys.executable, "-m", "fastecho", "--port", str(privileged_port)]
+    with Service(command=[*command, "--user", "nobody", "--ready-fd", "READY_FD"]) as service:
+        assert service.addresses == [f"tcp://127.0.0.1:{privileged_port}"]
         assert one_echo(service.address) == b"hello\0"
         assert service.stop() == 0
-
-
-def free_privileged_port() -> int:
-    for port in range(1023, 500, -1):
-        with socket.socket() as sock:
-            try:
-                sock.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    raise AssertionError("no port below 1024 is free")
 
 
 # Root without capabilities, or with CAP_NET_BIND_SERVICE (10) alone.
@@ -169,9 +169,9 @@ _ONLY_BIND = WITHOUT_PRIVILEGES[1].replace("range(64)", "set(range(64)) - {10}")
 
 
 @root
-def test_a_privileged_port_needs_the_capability_and_no_more() -> None:
-    port = free_privileged_port()
-    command = [sys.executable, "-c", _ONLY_BIND, "-m", "fastecho", "--port", str(port), "--ready-fd", "READY_FD"]
+def test_a_privileged_port_needs_the_capability_and_no_more(privileged_port: int) -> None:
+    command = [sys.executable, "-c", _ONLY_BIND, "-m", "fastecho", "--port", str(privileged_port)]
+    command += ["--ready-fd", "READY_FD"]
     with Service(command=command) as service:
         assert one_echo(service.address) == b"hello\0"
         assert service.stop() == 0
@@ -180,7 +180,7 @@ def test_a_privileged_port_needs_the_capability_and_no_more() -> None:
         assert service.wait() == 77
         [line] = service.errors.splitlines()
         hint = "ports below 1024 need CAP_NET_BIND_SERVICE (AmbientCapabilities= of systemd), or root and --user"
-        assert line.endswith(f"tcp://127.0.0.1:{port}: permission denied; {hint}")
+        assert line.endswith(f"tcp://127.0.0.1:{privileged_port}: permission denied; {hint}")
 
 
 @root

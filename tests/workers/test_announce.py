@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from typing import Any
 
@@ -96,4 +97,4 @@ def test_lines_of_totals_rate_what_came_since_the_one_before(caplog: pytest.LogC
 
 
 def test_without_an_interval_no_line_is_due() -> None:
-    assert TotalsLog(None, SharedCounters(1).totals(), now=100.0).due_at is None
+    assert TotalsLog(math.inf, SharedCounters(1).totals(), now=100.0).due_at == math.inf

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 from typing import Any, cast
 
 import pytest
@@ -105,7 +106,7 @@ def test_a_slot_without_a_process_gets_one_at_once_and_no_restart_later(
     rolling.request(slots[:1])
     assert slots[0].current is not None
     assert slots[0].successor is None
-    assert slots[0].restart_at is None
+    assert slots[0].restart_at == math.inf
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any, cast
@@ -35,12 +36,12 @@ def process() -> Iterator[Any]:
         ({"started": 50.0}, 120.0),
         ({"ready_at": 100.0, "heartbeat": 101_000}, 106.0),
         ({"ready_at": 10.0, "heartbeat": 11_000}, 95.0),
-        ({"ready_at": 100.0, "heartbeat": 101_000, "killed": True}, None),
+        ({"ready_at": 100.0, "heartbeat": 101_000, "killed": True}, math.inf),
     ],
     ids=["starting", "starting before the watch", "beating", "beating before the watch", "killed already"],
 )
 def test_silence_counts_from_the_start_the_heartbeat_or_the_watch(
-    process: Any, fields: dict[str, Any], expected: float | None
+    process: Any, fields: dict[str, Any], expected: float
 ) -> None:
     watched = process(WorkerSlot(0, []), **fields)
     assert watched.silent_at(since=90.0, start_timeout=30.0, heartbeat_timeout=5.0) == expected
@@ -76,8 +77,9 @@ def test_a_process_is_named_by_its_slot_and_its_pid(process: Any) -> None:
 def test_a_new_process_and_a_new_slot_have_nothing_pending(process: Any) -> None:
     slot = WorkerSlot(3, [])
     made = process(slot)
-    assert (made.killed, made.retiring, made.ready_at, made.kill_at, made.leave_at) == (False, False, None, None, None)
-    assert (slot.current, slot.successor, slot.restart_at, slot.delay) == (None, None, None, 0.0)
+    assert (made.killed, made.retiring, made.ready_at) == (False, False, None)
+    assert made.kill_at == made.leave_at == math.inf
+    assert (slot.current, slot.successor, slot.restart_at, slot.delay) == (None, None, math.inf, 0.0)
     assert slot.policy == RestartPolicy()
     assert not hasattr(made, "__dict__")
     assert not hasattr(slot, "__dict__")

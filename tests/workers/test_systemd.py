@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import secrets
 import signal
@@ -133,7 +134,7 @@ def test_variables_are_removed_and_a_watchdog_of_another_process_is_ignored(tmp_
     for pid, due_at in ((os.getpid(), 100.0), (os.getpid() + 1, 105.0)):
         with told(tmp_path, WATCHDOG_USEC="2000000", WATCHDOG_PID=str(pid), OTHER="1") as (_, service, variables):
             assert variables == {"OTHER": "1"}
-            assert service.due_at is None
+            assert service.due_at == math.inf
             service.ready(100.0, "ready")
             assert service.due_at == due_at
         (tmp_path / "notify").unlink()
@@ -181,7 +182,7 @@ def test_without_a_manager_nothing_is_due() -> None:
     service.reloading("s")
     service.watch(9.0, serving=True, rolling=False, status=lambda: "s")
     service.stopping(9.0, "s")
-    assert service.due_at is None
+    assert service.due_at == math.inf
 
 
 def test_a_manager_that_is_gone_is_one_warning(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:

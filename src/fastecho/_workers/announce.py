@@ -121,13 +121,16 @@ def release(descriptor: int) -> None:
 
 
 class TotalsLog:
-    """Lines of totals, each with the rates since the one before. `due_at` is when the next one comes by itself."""
+    """Lines of totals, each with the rates since the one before.
 
-    def __init__(self, interval: float | None, totals: Mapping[str, Any], now: float) -> None:
+    `due_at` is when the next one comes by itself, after `interval` seconds; `math.inf` is never.
+    """
+
+    def __init__(self, interval: float, totals: Mapping[str, Any], now: float) -> None:
         self._interval = interval
         self._last = dict(totals)
         self._then = now
-        self.due_at = now + interval if interval is not None else None
+        self.due_at = now + interval
 
     def log(self, totals: Mapping[str, Any], now: float) -> None:
         """Log the line for `totals` at `now` (seconds of a monotonic clock)."""
@@ -139,8 +142,7 @@ class TotalsLog:
         echoed, before = (each["datagrams"]["echoed"] for each in (totals, self._last))
         rates["datagrams"] = (echoed - before) / seconds
         self._last, self._then = dict(totals), now
-        if self._interval is not None and self.due_at is not None:
-            self.due_at = max(self.due_at + self._interval, now)
+        self.due_at = max(self.due_at + self._interval, now)
         ends = ", ".join(f"{count} {cause.replace('_', ' ')}" for cause, count in totals["ends"].items() if count)
         datagrams = f" {rates['datagrams']:.0f} datagrams/s," if any(totals["datagrams"].values()) else ""
         _log.info(

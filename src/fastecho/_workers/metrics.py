@@ -11,6 +11,7 @@ import contextlib
 import gc
 import importlib.util
 import logging
+import math
 import os
 import signal
 import time
@@ -48,7 +49,7 @@ class Metrics:
 
     def __init__(self, config: ServerConfig, counters: SharedCounters, prepare_child: Callable[[], None]) -> None:
         self.urls: tuple[str, ...] = ()
-        self.restart_at: float | None = None
+        self.restart_at = math.inf
         self._address = config.metrics
         self._counters = counters
         self._prepare_child = prepare_child
@@ -101,8 +102,8 @@ class Metrics:
 
     def restart_if_due(self, now: float) -> None:
         """Start the process again if `restart_at` has come."""
-        if self.restart_at is not None and self.restart_at <= now:
-            self.restart_at = None
+        if self.restart_at <= now:
+            self.restart_at = math.inf
             self._fork()
 
     def close_copies(self) -> None:
@@ -113,7 +114,7 @@ class Metrics:
     def close(self) -> None:
         """Kill the process, and close the sockets."""
         self.close_copies()
-        self.restart_at = None
+        self.restart_at = math.inf
         if self._pid is None:
             return
         pid, self._pid = self._pid, None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import math
 import os
 import selectors
 import signal
@@ -139,7 +140,7 @@ class WorkerProcesses:
 
     def kill(self, process: WorkerProcess) -> None:
         process.killed = True
-        process.kill_at = None
+        process.kill_at = math.inf
         with contextlib.suppress(ProcessLookupError):
             os.kill(process.pid, signal.SIGKILL)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import logging
+import math
 from collections.abc import Iterable
 
 from .processes import WorkerProcesses
@@ -39,7 +40,7 @@ class RollingRestart:
         if self._starting is not None or not self._queue or not self._processes.has_spare_counters:
             return
         slot = self._queue.popleft()
-        slot.restart_at = None
+        slot.restart_at = math.inf
         try:
             process = self._processes.fork(slot)
         except OSError as exc:

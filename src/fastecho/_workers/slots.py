@@ -12,11 +12,14 @@ A worker slot is one share of the service: a set of listening sockets that one w
 
 Connections that arrive while a slot is WAITING queue in its sockets, which the supervisor holds open. A process that is
 no longer the one of its slot is retiring: it serves its sessions to their end and is never replaced.
+
+Times are those of `time.monotonic`; `math.inf` is never.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 import socket
 from typing import TYPE_CHECKING
 
@@ -40,20 +43,20 @@ class WorkerProcess:
     """Index of `counters` in the shared counters."""
     started: float
     ready_at: float | None = None
-    kill_at: float | None = None
-    leave_at: float | None = None
+    kill_at: float = math.inf
+    leave_at: float = math.inf
     """When to replace the process, after its LEAVING message."""
     killed: bool = False
     retiring: bool = False
     failure: tuple[int, str] | None = None
 
-    def silent_at(self, since: float, start_timeout: float, heartbeat_timeout: float) -> float | None:
+    def silent_at(self, since: float, start_timeout: float, heartbeat_timeout: float) -> float:
         """The time at which the worker counts as hung, unless it sends a heartbeat first.
 
         Silence before `since` does not count.
         """
         if self.killed:
-            return None
+            return math.inf
         if self.ready_at is None:
             return max(self.started, since) + start_timeout
         beat: int = self.counters.heartbeat
@@ -76,7 +79,7 @@ class WorkerSlot:
     policy: RestartPolicy = dataclasses.field(default_factory=RestartPolicy)
     current: WorkerProcess | None = None
     successor: WorkerProcess | None = None
-    restart_at: float | None = None
+    restart_at: float = math.inf
     delay: float = 0.0
     """Seconds before the next restart, without jitter."""
 

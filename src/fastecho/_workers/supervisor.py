@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import selectors
 import signal
@@ -103,12 +104,10 @@ class Supervisor:
         self._exit_code = EX_OK
         self._killed_by: int | None = None
         self._exit_now = False
-        self._stats: announce.TotalsLog | None = None
-        self._totals = announce.TotalsLog(None, self._processes.shared.totals(), time.monotonic())
+        self._stats = self._totals = announce.TotalsLog(math.inf, self._processes.shared.totals(), time.monotonic())
         self._terminal = ControllingTerminal()
         self._manager = ServiceManager(os.environ)
-        self._reload_at: float | None = None
-        self._drain_at: float | None = None
+        self._reload_at = self._drain_at = math.inf
         self._accepting: set[WorkerProcess] = set()
         """The processes that still accept, after the beginning of a stop that waits for them."""
         self._watched_since = time.monotonic()
@@ -196,11 +195,11 @@ class Supervisor:
 
     def _turn(self) -> None:
         deadline = self._next_deadline()
-        timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
+        timeout = None if deadline == math.inf else max(0.0, deadline - time.monotonic())
         events = self._selector.select(timeout)
         # The clock is read once a turn: a stop of this process afterwards shows as lateness in the next turn.
         now = time.monotonic()
-        if deadline is not None and now > deadline + 1.0:
+        if now > deadline + 1.0:
             # This process itself did not run for a while, and perhaps the workers did not either.
             self._watched_since = now
         # A stop comes first: nothing that happened together with it starts a worker any more.
@@ -213,47 +212,49 @@ class Supervisor:
         self._publish()
 
     def _publish(self) -> None:
-        stopping = self._stopping or self._drain_at is not None
-        phase = Phase.STOPPING if stopping else Phase.READY if self._ready else Phase.STARTING
+        phase = Phase.STOPPING if self._is_to_stop else Phase.READY if self._ready else Phase.STARTING
         self._metrics.publish(phase, self._slots)
 
-    def _next_deadline(self) -> float | None:
-        deadlines = [self._reload_at, self._drain_at, self._metrics.restart_at, self._manager.due_at]
+    @property
+    def _is_to_stop(self) -> bool:
+        """Whether it stops, or will after `shutdown_delay`."""
+        return self._stopping or self._drain_at < math.inf
+
+    def _next_deadline(self) -> float:
+        deadlines = [self._reload_at, self._drain_at, self._stats.due_at]
+        deadlines += (self._metrics.restart_at, self._manager.due_at)
         deadlines += (slot.restart_at for slot in self._slots)
-        if self._stats is not None:
-            deadlines.append(self._stats.due_at)
         for process in self._processes.processes:
             deadlines += (process.kill_at, process.leave_at, self._silent_at(process))
-        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+        return min(deadlines)
 
-    def _silent_at(self, process: WorkerProcess) -> float | None:
+    def _silent_at(self, process: WorkerProcess) -> float:
         return process.silent_at(self._watched_since, self._start_timeout, self._heartbeat_timeout)
 
     def _on_time(self, now: float) -> None:
         for process in self._processes.processes:
-            silent_at = self._silent_at(process)
-            if silent_at is not None and silent_at <= now:
+            if self._silent_at(process) <= now:
                 _log.error("%s does not answer: killing it", process)
                 self._processes.kill(process)
-            elif process.kill_at is not None and process.kill_at <= now:
+            elif process.kill_at <= now:
                 _log.error("%s has not ended within the drain time-out: killing it", process)
                 if self._stopping:
                     self._exit_code = EX_FAILURE
                 self._processes.kill(process)
-            elif process.leave_at is not None and process.leave_at <= now:
-                process.leave_at = None
+            elif process.leave_at <= now:
+                process.leave_at = math.inf
                 slot = process.slot
                 if process is slot.current and slot.successor is None and not (self._stopping or process.retiring):
                     self._rolling.request((slot,))
-        if self._drain_at is not None and self._drain_at <= now:
+        if self._drain_at <= now:
             self._drain()
-        if self._reload_at is not None and self._reload_at <= now:
+        if self._reload_at <= now:
             self._on_sighup()
         self._metrics.restart_if_due(now)
         for slot in self._slots:
-            if slot.restart_at is not None and slot.restart_at <= now:
+            if slot.restart_at <= now:
                 self._restart(slot)
-        if self._stats is not None and self._stats.due_at is not None and self._stats.due_at <= now:
+        if self._stats.due_at <= now:
             self._stats.log(self._processes.shared.totals(), now)
         rolling = self._rolling.is_active
         if self._ready and not rolling and not self._stopping:
@@ -286,8 +287,8 @@ class Supervisor:
 
     def _on_sighup(self) -> None:
         """Do what the last SIGHUP asked for: a rolling restart, or a stop if it came for the end of the terminal."""
-        self._reload_at = None
-        if self._stopping or self._drain_at is not None:
+        self._reload_at = math.inf
+        if self._is_to_stop:
             _log.info("SIGHUP: ignored, the service stops")
             return
         if self._terminal.closed and not self._signals.was_ignored(signal.SIGHUP):
@@ -401,7 +402,7 @@ class Supervisor:
             self._restart(slot)
 
     def _restart(self, slot: WorkerSlot) -> None:
-        slot.restart_at = None
+        slot.restart_at = math.inf
         try:
             slot.current = self._processes.fork(slot)
         except OSError as exc:
@@ -417,7 +418,7 @@ class Supervisor:
 
     def _stop(self, number: signal.Signals, why: str | None = None) -> None:
         now = time.monotonic()
-        if self._stopping or self._drain_at is not None:
+        if self._is_to_stop:
             if number != self._stop_signal or now > self._same_until:
                 _log.error("a second signal, %s: ending at once", number.name)
                 self._killed_by = number
@@ -432,12 +433,12 @@ class Supervisor:
 
     def _drain(self) -> None:
         """Stop accepting, and have the workers drain."""
-        self._drain_at = None
+        self._drain_at = math.inf
         self._stopping = True
-        self._stats = None
+        self._stats.due_at = math.inf
         self._manager.stopping(time.monotonic(), f"draining; {self._status()}")
         for slot in self._slots:
-            slot.restart_at = None
+            slot.restart_at = math.inf
         self._listeners.drop_syns()
         self._listeners.unlink()
         if self._listeners.diverts_syns:

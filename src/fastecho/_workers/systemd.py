@@ -10,6 +10,7 @@ only while a worker serves: if either hangs, the manager hears nothing and resta
 from __future__ import annotations
 
 import logging
+import math
 import os
 import socket
 import time
@@ -39,15 +40,14 @@ class ServiceManager:
         self._watchdog: float | None = None
         if self._address is not None and usec.isascii() and usec.isdigit() and int(usec) and pid in ("", _pid()):
             self._watchdog = int(usec) / 1e6 / 2
-        self._report_at: float | None = None
-        self._watchdog_at: float | None = None
+        self._report_at = self._watchdog_at = math.inf
         self._reloading = self._stopping = self._failed = False
         self._status = ""
 
     @property
-    def due_at(self) -> float | None:
-        """When `watch` has to be called next; None while nothing is due."""
-        return min((at for at in (self._report_at, self._watchdog_at) if at is not None), default=None)
+    def due_at(self) -> float:
+        """When `watch` has to be called next; `math.inf` while nothing is due."""
+        return min(self._report_at, self._watchdog_at)
 
     def ready(self, now: float, status: str) -> None:
         """The service accepts connections; also the end of a reload. `now` is the time of `time.monotonic`."""
@@ -55,8 +55,8 @@ class ServiceManager:
         self._tell_state("READY=1", f"MAINPID={_pid()}", status=status)
         if self._address is not None:
             self._report_at = now + self._interval
-            if self._watchdog is not None and self._watchdog_at is None:
-                self._watchdog_at = now
+            if self._watchdog is not None:
+                self._watchdog_at = min(self._watchdog_at, now)
 
     def reloading(self, status: str) -> None:
         """A rolling restart begins."""
@@ -80,11 +80,11 @@ class ServiceManager:
         """
         if self._reloading and not rolling and not self._stopping:
             self.ready(now, status())
-        if self._watchdog is not None and self._watchdog_at is not None and self._watchdog_at <= now:
+        if self._watchdog is not None and self._watchdog_at <= now:
             self._watchdog_at = now + self._watchdog
             if serving:
                 self._send("WATCHDOG=1")
-        if self._report_at is not None and self._report_at <= now:
+        if self._report_at <= now:
             self._report_at = now + self._interval
             lines = [self._more_time] if self._reloading or self._stopping else []
             if (text := status()) != self._status:

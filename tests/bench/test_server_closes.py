@@ -116,11 +116,11 @@ def test_a_close_notify_is_eof():
 @ENGINES
 def test_the_next_connection_waits_for_eof(tls):
     """A server that echoes and does not close: one echo a time-out, on each connection."""
-    result = served(echo, tls, timeout=1.0, warmup=0, duration=2.0, connections=3)
+    result = served(echo, tls, timeout=2.0, warmup=0, duration=3.0, connections=3)
     assert result.errors["timeout"] > 0
     assert sum(result.errors.values()) == result.errors["timeout"]
     assert 0 < result.echoes <= result.errors["timeout"]
-    assert "no EOF for 1 s after 64 bytes of echo" in result.error_details[0]
+    assert "no EOF for 2 s after 64 bytes of echo" in result.error_details[0]
 
 
 @ENGINES

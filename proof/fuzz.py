@@ -25,6 +25,7 @@ SUPPORT = ROOT / "tests" / "support"
 CORPUS = ROOT / "tests" / "corpus"
 NEEDS = "needs atheris (Python 3.11 to 3.13): pip install 'fastecho[proof]'"
 LONGEST = 4096  # bytes of an input
+LONGEST_RUN = 20  # seconds of an input; one that takes longer is a failure
 START = 60  # seconds until the target is imported, and from its last input to its end
 
 # The process that fuzzes: libFuzzer ends it when it is done.
@@ -64,7 +65,8 @@ def fuzz(target: str, seconds: float, *, grow: bool = False) -> Fuzzed:
         found, broken = Path(directory, "found"), Path(directory, "broken")
         found.mkdir()
         broken.mkdir()
-        options = [f"-max_total_time={max(1, round(seconds))}", f"-max_len={LONGEST}", "-timeout=20"]
+        options = [f"-max_total_time={max(1, round(seconds))}", f"-max_len={LONGEST}"]
+        options += [f"-timeout={LONGEST_RUN}", f"-report_slow_units={LONGEST_RUN}"]
         options += ["-rss_limit_mb=2048", "-print_final_stats=1", f"-artifact_prefix={broken}/"]
         options += [str(found), str(CORPUS / target)]
         code = _CHILD.format(support=str(SUPPORT), target=target)

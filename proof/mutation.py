@@ -60,6 +60,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "src/fastecho/faults/_kinds.py": _FAULTS,
     "src/fastecho/faults/_parse.py": _PARSE,
     "src/fastecho/faults/_select.py": _FAULTS,
+    "src/fastecho/_workers/lifecycle.py": ("tests/workers/test_lifecycle.py",),
     "src/fastecho/_workers/restarts.py": ("tests/workers/test_restarts.py", "tests/workers/test_slots.py"),
     "src/fastecho/_workers/rolling.py": ("tests/workers/test_rolling.py",),
     "src/fastecho/_workers/slots.py": ("tests/workers/test_slots.py",),

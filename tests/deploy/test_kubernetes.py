@@ -17,7 +17,7 @@ import yaml
 from clients import connect_blocking
 from command import in_process
 from fastecho._version import __version__
-from fastecho._workers.supervisor import DRAIN_MARGIN
+from fastecho._workers.lifecycle import DRAIN_MARGIN
 from pages import ROOT
 from patience import wait_until
 from processes import Service, echoes

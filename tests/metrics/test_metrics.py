@@ -23,7 +23,7 @@ from command import as_process
 from datagrams import ask as ask_datagram
 from datagrams import udp_client
 from fastecho._counters import CAUSES, OUTCOMES
-from fastecho._workers.supervisor import SAME_SIGNAL
+from fastecho._workers.lifecycle import SAME_SIGNAL
 from patience import DEADLINE, wait_until
 from ports import held_port
 from processes import Service, echoes, is_alive, one_echo

@@ -287,7 +287,7 @@ class EchoServer:
     # -- the steps of a stop ---------------------------------------------------------------------------------
 
     async def stop_accepting(self, accept_backlog: bool) -> None:
-        """Close the listeners and the UDP sockets of this process.
+        """Close the listeners and the UDP sockets of this process. A second call does nothing.
 
         Args:
             accept_backlog: let pending handshakes end (for 1 s at most), accept the clients in the backlog and answer
@@ -296,6 +296,8 @@ class EchoServer:
         assert self._acceptor is not None
         assert self._sessions is not None
         assert self._sockets is not None
+        if not self._sockets:
+            return
         if self._listeners is not None:
             self._listeners.unlink()
         if accept_backlog:
@@ -307,6 +309,7 @@ class EchoServer:
             await self._acceptor.accept_all_and_wait()
         self._acceptor.pause("closing")
         self.close_datagrams(answer=accept_backlog)
+        self._sockets = []
         sockets = self._acceptor.release()
         self._release()
         for sock in sockets:

@@ -407,3 +407,19 @@ def test_an_event_of_a_process_that_an_earlier_event_of_the_turn_has_ended() -> 
         wait_until(lambda: len(service.started()) == 3, "the replacement")
         assert "Traceback" not in service.errors
         assert service.stop() == 0
+
+
+def test_a_stop_after_a_rolling_restart_serves_the_sessions_of_the_old_workers() -> None:
+    """A worker that was retired has closed its sockets when the stop comes."""
+    with Service("--workers", "2", "--terminator", "none") as service, connect_blocking(service.address) as sock:
+        assert echoes(sock)
+        service.send(signal.SIGHUP)
+        wait_until(lambda: len(service.started()) == 4, "the new workers")
+        assert echoes(sock)
+        service.send(signal.SIGTERM)
+        service.wait_for("stopping")
+        assert echoes(sock)
+        sock.shutdown(socket.SHUT_WR)
+        assert sock.recv(1) == b""
+        assert service.wait() == 0
+        assert "WARNING" not in service.errors

@@ -72,7 +72,7 @@ def test_a_server_that_closes_after_the_terminator_has_no_errors(tls, settings):
         sock.sendall(message)
 
     terminator = settings.get("terminator", b"\0")
-    result = served(ending(end, terminator), tls, **settings)
+    result = served(ending(end, terminator), tls, timeout=10.0, **settings)
     assert result.ok, result.error_details
     assert result.bytes >= result.echoes
     assert all(message.endswith(terminator) and message.count(terminator) == 1 for message in messages)

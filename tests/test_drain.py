@@ -233,3 +233,17 @@ def test_descriptors_after_every_kind_of_end(run):
         await until(lambda: not open_descriptors() - before, "every descriptor is closed")
 
     run(body())
+
+
+def test_a_server_that_was_closed_has_nothing_left_to_drain(run):
+    """The message to stop may come to a worker that has just closed."""
+
+    async def body():
+        server = fastecho.EchoServer(port=0)
+        await server.start()
+        await server.close(drain=False)
+        await server.stop_accepting(accept_backlog=True)
+        await server.drain()
+        await server.close(drain=False)
+
+    run(body())

@@ -323,9 +323,10 @@ class EchoServer:
 
     async def drain(self) -> None:
         """End each session that has received nothing for `drain_grace`; return when none is left, or after
-        `drain_timeout`."""
+        `drain_timeout`. For a server that was started; once it is closed, there is none."""
         assert self._sessions is not None
-        assert self._sweep_timer is not None
+        if self._sweep_timer is None:
+            return
         self._sessions.interval = min(self._sessions.interval, max(self.config.drain_grace / 4, 0.01))
         self._sweep_timer.tick()
         self._sessions.draining_since = self._sweep_timer.now

@@ -192,6 +192,17 @@ def test_the_service_is_ready_once_when_all_workers_are(messages: Callable[[], l
     assert world.lifecycle.exit_code == 0
 
 
+def test_workers_that_are_ready_only_in_a_stop_are_told_all_the_same() -> None:
+    world = World(1)
+    world.lifecycle.start(world.slots[0])
+    world.lifecycle.stop(signal.SIGTERM)
+    assert not world.lifecycle.is_ready
+    world.told()
+    world.say(world.of(0), READY)
+    assert world.lifecycle.is_ready
+    assert world.told() == [(Phase.STOPPING, True)]
+
+
 def test_a_worker_that_cannot_be_forked_ends_the_start() -> None:
     world = World()
     world.error = FULL

@@ -98,6 +98,11 @@ class Lifecycle:
         return Phase.READY if self._ready else Phase.STARTING
 
     @property
+    def is_ready(self) -> bool:
+        """Whether all workers have been ready, which may come after the beginning of a stop."""
+        return self._ready
+
+    @property
     def is_draining(self) -> bool:
         """Whether the workers were told to stop. Before that, `shutdown_delay` may be under way."""
         return self._draining

@@ -251,11 +251,11 @@ class Supervisor:
 
     def _on_phase(self) -> None:
         self._publish()
-        if self._lifecycle.is_draining:
+        if self._lifecycle.is_ready and not self._announced:
+            self._announce()
+        elif self._lifecycle.is_draining:
             self._stats.due_at = math.inf
             self._manager.stopping(time.monotonic(), f"draining; {self._status()}")
-        elif self._lifecycle.phase is Phase.READY:
-            self._announce()
 
     def _announce(self) -> None:
         self._announced = True

@@ -5,7 +5,7 @@
     python -m proof.flakiness --runs 1 --seed 7     the order of a run that failed
 
 The last commit is cloned into a folder `fastecho` below one whose name has a space and a letter outside ASCII, and
-built there. Each run has a seed of its order. Four tests for each core run at a time. With `--busy`, processes that
+built there. Each run has a seed of its order. Five tests for each core run at a time. With `--busy`, processes that
 compute without end compete with them: where the kernel shares the CPU out to sessions (autogroup in sched(7)), one such
 process has a whole core. The output of a run that failed is kept in build/flakiness. SIGINT or SIGTERM ends the run
 under way; those before it are recorded.
@@ -136,7 +136,7 @@ def whole_number(text: str) -> int:
 
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
-    jobs = 4 * len(os.sched_getaffinity(0))
+    jobs = 5 * len(os.sched_getaffinity(0))
     parser = argparse.ArgumentParser(prog="python -m proof.flakiness", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--runs", type=whole_number, required=True)
     parser.add_argument("--jobs", type=whole_number, default=jobs, help=f"tests at a time, default {jobs}")

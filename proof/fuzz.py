@@ -25,7 +25,7 @@ SUPPORT = ROOT / "tests" / "support"
 CORPUS = ROOT / "tests" / "corpus"
 NEEDS = "needs atheris (Python 3.11 to 3.13): pip install 'fastecho[proof]'"
 LONGEST = 4096  # bytes of an input
-LONGEST_RUN = 20  # seconds of an input; one that takes longer is a failure
+LONGEST_RUN = 10  # seconds of an input; one that takes longer is a failure
 START = 60  # seconds until the target is imported, and from its last input to its end
 
 # The process that fuzzes: libFuzzer ends it when it is done.

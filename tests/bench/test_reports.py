@@ -178,11 +178,12 @@ def test_a_verdict_for_a_full_disk_is_printed_all_the_same(bench, saved):
     assert err == "fastecho: /dev/full: cannot be written: No space left on device\n"
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_a_run_of_a_server_that_freezes_is_told_from_one_that_does_not(bench, tmp_path):
-    """600 ms of each 1.2 s: half of the messages of an open loop are late."""
+    """200 ms in each second: every fifth message of an open loop is late, and most samples see none of them."""
     load = ["--rate", "500", "-c", "8", "-d", "3s", "--warmup", "100ms", "-q"]
-    with serving(echo) as steady, serving(stalling(0.6, 1.2)) as freezing:
+    with serving(echo) as steady, serving(stalling(0.2, 1.0)) as freezing:
         for name, server in (("a", steady), ("b", freezing)):
             assert bench(server, *load, "--json", tmp_path / f"{name}.json")[0] == 0
     code, out, _ = bench("compare", tmp_path / "a.json", tmp_path / "b.json")
@@ -274,13 +275,14 @@ def test_ab_gives_its_verdict_and_every_round_as_json(bench, target):
     assert code == (plain["verdict"] in ("worse", "mixed"))
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_ab_sees_a_server_that_freezes(bench):
     load = ["--rounds", "12", "-d", "250ms", "-c", "8", "--rate", "500", "-q"]
     with serving(echo) as steady, serving(stalling(0.2, 0.4)) as freezing:
         code, out, _ = bench("ab", steady, freezing, *load)
     assert code == 1, out
-    assert re.search(r"worse \(.*\bp99 (x|\+\d{3})", out.splitlines()[-1].split(" and better ")[0]), out
+    assert "p99 x" in out.splitlines()[-1].split(" and better ")[0]
 
 
 def test_ab_counts_errors_against_b(bench, target):

@@ -8,6 +8,7 @@ import pytest
 
 from bench_servers import echo, serving, tls_context
 from fastecho.bench import LoadSpec, SizeRange, run_load
+from patience import DEADLINE
 
 # TCP_CORK, or its BSD name: the bytes wait for the FIN and leave in one segment.
 CORK = getattr(socket, "TCP_CORK", None) or getattr(socket, "TCP_NOPUSH", 4)
@@ -72,7 +73,7 @@ def test_a_server_that_closes_after_the_terminator_has_no_errors(tls, settings):
         sock.sendall(message)
 
     terminator = settings.get("terminator", b"\0")
-    result = served(ending(end, terminator), tls, timeout=10.0, **settings)
+    result = served(ending(end, terminator), tls, timeout=DEADLINE, **settings)
     assert result.ok, result.error_details
     assert result.bytes >= result.echoes
     assert all(message.endswith(terminator) and message.count(terminator) == 1 for message in messages)

@@ -93,6 +93,7 @@ class Lifecycle:
 
     @property
     def phase(self) -> Phase:
+        """STOPPING from the signal on, with `shutdown_delay`."""
         if self._draining or self._drain_at < math.inf:
             return Phase.STOPPING
         return Phase.READY if self._ready else Phase.STARTING
@@ -109,6 +110,7 @@ class Lifecycle:
 
     @property
     def is_over(self) -> bool:
+        """Whether the service has drained, and its last process has ended."""
         return self._draining and not self._processes.processes
 
     @property
@@ -264,8 +266,12 @@ class Lifecycle:
 
     def _retire(self, process: WorkerProcess, message: bytes = RETIRE) -> None:
         process.retiring = True
-        process.kill_at = self._clock() + self._config.drain_timeout + DRAIN_MARGIN
+        process.kill_at = self._latest_end()
         process.channel.send(message)
+
+    def _latest_end(self) -> float:
+        """When a process that is told now to end is killed."""
+        return self._clock() + self._config.drain_timeout + DRAIN_MARGIN
 
     # The end
 
@@ -302,9 +308,8 @@ class Lifecycle:
         if not self._accepting:
             self._listeners.close()
         self._processes.send_all(STOP)
-        kill_at = self._clock() + self._config.drain_timeout + DRAIN_MARGIN
         for process in self._processes.processes:
-            process.kill_at = kill_at
+            process.kill_at = self._latest_end()
 
     def _on_stopped_accepting(self, process: WorkerProcess) -> None:
         """A process has closed its listeners, or has ended. The last one lets the supervisor close its own."""
